@@ -1,0 +1,6 @@
+//! Reads the world, one module a source.
+
+pub mod host;
+pub mod kubelet;
+pub mod nvml;
+pub mod sampler;

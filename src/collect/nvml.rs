@@ -1,0 +1,1 @@
+//! NVML: the driver, its GPUs, one sampler thread each.

@@ -1,0 +1,28 @@
+//! Plain data, no I/O: what the floors exchange. Imports nothing from above.
+
+pub mod allocation;
+pub mod host;
+pub mod ids;
+pub mod reading;
+pub mod sample;
+pub mod seams;
+pub mod snapshot;
+pub mod time;
+pub mod units;
+
+pub use allocation::{Allocations, ContainerAllocation, DeviceRef, DraClaim, Grant};
+pub use host::{CgroupIdentity, ContainerName, PodName, PodNames, ProcessFacts};
+pub use ids::{ContainerId, GpuUuid, HostPid, PodUid, ProcessKey, StartTime};
+pub use reading::{Cause, Reading};
+pub use sample::{
+    ContextKind, DeviceWindow, Drain, DrainRow, GpuIdentity, GpuWindow, ListedProcess, Memory,
+    MigInstance, MigProfile, NodeSample, ProcessList, Refusal, RingRead, RingRow, RingSample,
+    XidEvent,
+};
+pub use seams::{GpuError, GpuSource, HostFiles, RawProcess};
+pub use snapshot::{
+    BuildInfo, ContainerView, Evidence, Finding, GpuView, Owner, ProcessView, Remainder, Severity,
+    Sharing, Snapshot, Source, SourceHealth, WorkloadTotal,
+};
+pub use time::Moment;
+pub use units::{Bytes, GpuSeconds, SignedBytes};

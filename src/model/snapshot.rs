@@ -1,0 +1,320 @@
+//! What the agent says: one immutable value, of one instant, that everything outward reads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Bytes, Cause, DraClaim, GpuIdentity, GpuSeconds, GpuUuid, HostPid, MigProfile, Moment, PodUid,
+    Reading, SignedBytes,
+};
+
+/// Raised whenever a field of the JSON form changes its meaning or goes away.
+pub const SCHEMA: u32 = 1;
+
+/// How a device is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    /// One replica a device.
+    None,
+    TimeSlicing,
+    Mps,
+    /// No device plugin was seen: nothing can be said.
+    Unknown,
+}
+
+impl Sharing {
+    /// The metric label value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::TimeSlicing => "time-slicing",
+            Self::Mps => "mps",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What proves that a process belongs to a container, strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// The cgroup's container id stands in a pod status.
+    ContainerStatus,
+    /// The cgroup's container id stands in a log file's name.
+    ContainerLog,
+    /// The cgroup's pod UID is known and the pod has one container.
+    PodUid,
+    /// No process: the kubelet granted the device, nobody was seen on it.
+    Allocation,
+}
+
+impl Evidence {
+    /// A word for tables.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::ContainerStatus => "container status",
+            Self::ContainerLog => "container log",
+            Self::PodUid => "pod UID",
+            Self::Allocation => "allocation",
+        }
+    }
+}
+
+/// Memory and processes that belong to no container, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Remainder {
+    /// A process of the host, in no pod's cgroup.
+    HostProcess,
+    /// In a pod's cgroup whose names are not known.
+    UnknownPod,
+    /// It ended before its cgroup could be read.
+    ProcessGone,
+    /// Its cgroup could not be read: rights, or /proc hides it.
+    Unreadable,
+    /// The agent is not in the host's PID namespace: no PID can be looked up.
+    PidNamespace,
+    /// The driver does not say whose it is (PID 0).
+    NoPid,
+}
+
+impl Remainder {
+    /// All of them, for series known in advance.
+    pub const ALL: [Self; 6] = [
+        Self::HostProcess,
+        Self::UnknownPod,
+        Self::ProcessGone,
+        Self::Unreadable,
+        Self::PidNamespace,
+        Self::NoPid,
+    ];
+
+    /// The metric label value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::HostProcess => "host_process",
+            Self::UnknownPod => "unknown_pod",
+            Self::ProcessGone => "process_gone",
+            Self::Unreadable => "unreadable",
+            Self::PidNamespace => "pid_namespace",
+            Self::NoPid => "no_pid",
+        }
+    }
+}
+
+/// Whose a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// Index into [`GpuView::containers`].
+    Container(usize),
+    /// Nobody's that could be proven, for this reason.
+    Unattributed(Remainder),
+}
+
+/// One process on one device, for people and tests: never a metric label.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessView {
+    pub pid: HostPid,
+    /// The kernel's `comm`; empty where it is not known.
+    pub name: Arc<str>,
+    pub memory: Reading<Bytes>,
+    pub owner: Owner,
+}
+
+/// One container on one device. Gauges are `Failed` or `Unsupported` where unknown; a container
+/// that was granted the device and is known to hold nothing has 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerView {
+    pub namespace: Arc<str>,
+    pub pod: Arc<str>,
+    /// Empty where the pod is proven and the container is not.
+    pub container: Arc<str>,
+    /// `None` where only the kubelet's allocation (which has no UID) is known.
+    pub pod_uid: Option<PodUid>,
+    pub evidence: Evidence,
+    /// False in the 75 s after its last process and grant: counters and the peak stay, gauges end.
+    pub present: bool,
+    pub memory: Reading<Bytes>,
+    /// Highest sum over its processes in one list, trailing 60 s.
+    pub memory_peak: Reading<Bytes>,
+    /// (total - reserved) / replicas x granted; `Unsupported` where nothing is granted.
+    pub fair_share: Reading<Bytes>,
+    /// Replicas of this device granted to it; 0: it is resident without a grant.
+    pub replicas: u32,
+    pub processes: u32,
+    /// `Unsupported` under MIG and MPS, where a share of time cannot be measured.
+    pub gpu_time: Reading<GpuSeconds>,
+    pub gpu_samples: u64,
+    pub active: Duration,
+    pub contended: Duration,
+    pub exits_under_pressure: u64,
+    pub claims: Vec<DraClaim>,
+}
+
+/// One device: a card without MIG, or a MIG instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GpuView {
+    pub identity: Arc<GpuIdentity>,
+    /// `Failed` where it does not answer: then all gauges below are unknown.
+    pub up: Reading<()>,
+    pub sharing: Sharing,
+    /// The figures that the rows below balance against.
+    pub memory: Reading<Memory>,
+    /// Trailing 60 s.
+    pub used_peak: Reading<Bytes>,
+    pub pressure: Duration,
+    /// Named remainders; empty where the list is unknown. Complete with the containers' rows.
+    pub unattributed: Reading<BTreeMap<Remainder, Bytes>>,
+    /// Used minus every row; `Failed(Torn)` where no whole list is young enough.
+    pub unexplained: Reading<SignedBytes>,
+    pub torn_windows: u64,
+    /// Advertised by the device plugin; `Failed` while the kubelet was not heard.
+    pub replicas: Reading<u32>,
+    pub replicas_allocated: Reading<u32>,
+    /// Pods with a process on it.
+    pub tenants: Reading<u32>,
+    /// Pods with GPU time in the last drain.
+    pub active_tenants: Reading<u32>,
+    /// Containers in which allocation and residence disagree: granted here and resident only
+    /// elsewhere, or resident without a grant.
+    pub disagreements: Reading<u32>,
+    pub busy: Reading<GpuSeconds>,
+    pub contended: Reading<Duration>,
+    /// Counts since start by XID number; the well-known ones are there from the start.
+    pub xids: BTreeMap<u32, u64>,
+    pub mig_profiles: Reading<Arc<[MigProfile]>>,
+    /// Rows in the order of names.
+    pub containers: Vec<ContainerView>,
+    pub processes: Vec<ProcessView>,
+}
+
+pub use super::sample::Memory;
+
+/// GPU time of a workload (the pods' owner), which outlives them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadTotal {
+    pub gpu_uuid: GpuUuid,
+    pub namespace: Arc<str>,
+    pub workload: Arc<str>,
+    /// `Deployment`, `Job` … `Pod` where no owner is known.
+    pub kind: Arc<str>,
+    pub gpu_time: GpuSeconds,
+}
+
+/// A part of the world the agent reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    Nvml,
+    Kubelet,
+    Host,
+}
+
+impl Source {
+    /// The metric label value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Nvml => "nvml",
+            Self::Kubelet => "kubelet",
+            Self::Host => "host",
+        }
+    }
+}
+
+/// How a source is doing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceHealth {
+    pub source: Source,
+    pub up: Reading<()>,
+    /// In words, with the path, socket or library and what to do; empty while up.
+    pub detail: Arc<str>,
+    /// By reason label, since start.
+    pub errors: BTreeMap<Arc<str>, u64>,
+    /// Of the last round.
+    pub duration: Option<Duration>,
+    /// Since 1970, of the last good round.
+    pub last_success: Option<Duration>,
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Info,
+    Warning,
+    Error,
+}
+
+impl Severity {
+    /// The metric label value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Something about the set-up that a person should mend.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Finding {
+    /// Stable, `snake_case`.
+    pub code: Arc<str>,
+    pub severity: Severity,
+    /// What it is about: a GPU's UUID, a source, a node.
+    pub subject: Arc<str>,
+    pub evidence: Arc<str>,
+    pub mend: Arc<str>,
+}
+
+/// The program itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildInfo {
+    pub version: Arc<str>,
+    pub rustc: Arc<str>,
+}
+
+/// All that the agent knows, of one instant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    pub at: Moment,
+    /// The Kubernetes node's name, where told.
+    pub node: Option<Arc<str>>,
+    pub build: BuildInfo,
+    /// Devices in the order of index.
+    pub gpus: Vec<GpuView>,
+    /// MIG-enabled cards, whose instances stand in `gpus`: identity, health and XIDs alone.
+    pub mig_cards: Vec<GpuView>,
+    pub workloads: Vec<WorkloadTotal>,
+    pub sources: Vec<SourceHealth>,
+    pub findings: Vec<Finding>,
+    /// Processes attributed to a container, over all devices.
+    pub processes_attributed: u64,
+    /// Processes that are not, by reason; every reason is there.
+    pub processes_unattributed: BTreeMap<Remainder, u64>,
+    /// Ring rows refused since start, by reason label.
+    pub refused_rows: BTreeMap<Arc<str>, u64>,
+}
+
+impl Snapshot {
+    /// A source's health, where it was told of.
+    pub fn source(&self, source: Source) -> Option<&SourceHealth> {
+        self.sources.iter().find(|health| health.source == source)
+    }
+
+    /// Why there is no GPU to show, where NVML said why.
+    pub fn nvml_cause(&self) -> Option<Cause> {
+        match self.source(Source::Nvml)?.up {
+            Reading::Failed(cause) => Some(cause),
+            Reading::Value(()) | Reading::Unsupported => None,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! One integration binary: the agent's parts against fakes of what they talk to.
+
+mod host;
+mod kubelet;
+mod nvml;
+mod publish;
+mod simulate;
