@@ -1,1 +1,7 @@
-//! analyse
+//! Pure functions and state machines: no I/O, no clock, no randomness.
+
+pub mod attribution;
+pub mod findings;
+pub mod grants;
+pub mod ledger;
+pub mod workload;

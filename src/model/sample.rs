@@ -126,15 +126,22 @@ pub struct RingRead {
 pub enum Refusal {
     /// A percentage over 100.
     OutOfRange,
-    /// A time not newer than the watermark, or in the future.
+    /// A time not newer than the watermark, or newer than the newest sample.
     OutOfTime,
-    /// A PID that was in no list since the watermark.
+    /// A PID that was in no list since the watermark, or stood for two processes since.
     UnknownPid,
+    /// The whole read: the wall clock stepped, so its times mean nothing.
+    ClockStep,
 }
 
 impl Refusal {
     /// All of them, for series that start at 0.
-    pub const ALL: [Self; 3] = [Self::OutOfRange, Self::OutOfTime, Self::UnknownPid];
+    pub const ALL: [Self; 4] = [
+        Self::OutOfRange,
+        Self::OutOfTime,
+        Self::UnknownPid,
+        Self::ClockStep,
+    ];
 
     /// The metric label value.
     pub const fn label(self) -> &'static str {
@@ -142,14 +149,17 @@ impl Refusal {
             Self::OutOfRange => "row_out_of_range",
             Self::OutOfTime => "row_out_of_time",
             Self::UnknownPid => "row_unknown_pid",
+            Self::ClockStep => "clock_step",
         }
     }
 }
 
 /// GPU time of one process in one drain.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DrainRow {
     pub pid: HostPid,
+    /// Who the process was when it was last listed.
+    pub facts: Reading<Arc<ProcessFacts>>,
     pub time: GpuSeconds,
     /// Ring samples that this process won.
     pub samples: u32,

@@ -144,8 +144,9 @@ pub struct ContainerView {
     pub memory_peak: Reading<Bytes>,
     /// (total - reserved) / replicas x granted; `Unsupported` where nothing is granted.
     pub fair_share: Reading<Bytes>,
-    /// Replicas of this device granted to it; 0: it is resident without a grant.
-    pub replicas: u32,
+    /// Replicas of this device granted to it; 0: it is resident without a grant. Unknown while the
+    /// kubelet does not answer.
+    pub replicas: Reading<u32>,
     pub processes: u32,
     /// `Unsupported` under MIG and MPS, where a share of time cannot be measured.
     pub gpu_time: Reading<GpuSeconds>,

@@ -1,0 +1,223 @@
+//! The contention ledger: windows in, counters and gauges out.
+//!
+//! Time is an argument. Memory, presence and peaks come from process lists; GPU time from drains
+//! of the utilization ring.
+//!
+//! # Active and contended time
+//! The ring names one winner each 200 ms, so a drain of a few seconds says *who* was active in
+//! it, not when. In a drain in which a pod won at least one sample it is charged with being
+//! active for as long as the card was busy in it, and with being contended for the same time
+//! where another pod (or a process of the host) won a sample too. `tests/it/estimator.rs`
+//! measures the bias by simulation; `bench/RESULTS.md` has the figures. Both err upwards for
+//! tenants that take turns within a drain, and downwards for tenants so light that they win
+//! no sample.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::analyse::attribution::Context;
+use crate::analyse::grants::Grants;
+use crate::model::{
+    Allocations, Cause, GpuIdentity, GpuUuid, GpuWindow, MigProfile, Moment, NodeSample, PodNames,
+    Reading, Refusal,
+};
+
+mod container;
+mod device;
+mod peak;
+mod view;
+mod workloads;
+
+pub use container::LINGER;
+pub use peak::PEAK_WINDOW;
+
+use device::DeviceState;
+use workloads::Workloads;
+
+/// A window older than this says nothing about now.
+const STALE: Duration = Duration::from_secs(5);
+
+/// XIDs that a shared GPU's tenants cause or suffer: their counters start at 0.
+pub const KNOWN_XIDS: [u32; 14] = [13, 31, 43, 45, 48, 63, 64, 74, 79, 92, 94, 95, 119, 154];
+
+/// One physical card: what belongs to no instance.
+#[derive(Debug)]
+struct CardState {
+    identity: Arc<GpuIdentity>,
+    up: Reading<()>,
+    last_window: Moment,
+    xids: BTreeMap<u32, u64>,
+    mig_profiles: Reading<Arc<[MigProfile]>>,
+}
+
+/// All that the agent keeps between windows.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    cards: BTreeMap<GpuUuid, CardState>,
+    devices: BTreeMap<GpuUuid, DeviceState>,
+    workloads: Workloads,
+    refused: BTreeMap<Refusal, u64>,
+    allocations: Option<(Reading<Arc<Allocations>>, Reading<Grants>)>,
+}
+
+impl Ledger {
+    /// A ledger that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in everything that is new at `sample.at`. Windows of one card must come in order;
+    /// a missed one loses what was in it and invents nothing.
+    pub fn observe(
+        &mut self,
+        sample: &NodeSample,
+        allocations: &Reading<Arc<Allocations>>,
+        names: &PodNames,
+    ) {
+        // The index is made anew only when the kubelet's answer is another one.
+        let (_, grants) = match self.allocations.take() {
+            Some((old, grants)) if same_answer(&old, allocations) => {
+                self.allocations.insert((old, grants))
+            }
+            _ => self.allocations.insert((
+                allocations.clone(),
+                allocations
+                    .as_ref()
+                    .map(|allocations| Grants::new(allocations)),
+            )),
+        };
+        let context = Context { names, grants };
+        for window in &sample.windows {
+            let card = self
+                .cards
+                .entry(window.card.uuid.clone())
+                .or_insert_with(|| CardState {
+                    identity: Arc::clone(&window.card),
+                    up: Reading::Failed(Cause::NotYet),
+                    last_window: window.to,
+                    xids: KNOWN_XIDS.iter().map(|xid| (*xid, 0)).collect(),
+                    mig_profiles: Reading::Failed(Cause::NotYet),
+                });
+            observe_card(card, window);
+            observe_devices(&mut self.devices, &mut self.workloads, window, context);
+            if let Some(Reading::Value(drain)) = &window.drain {
+                for (refusal, count) in &drain.refused {
+                    *self.refused.entry(*refusal).or_insert(0) += u64::from(*count);
+                }
+            }
+        }
+        for (identity, cause) in &sample.silent {
+            let card = self
+                .cards
+                .entry(identity.uuid.clone())
+                .or_insert_with(|| CardState {
+                    identity: Arc::clone(identity),
+                    up: Reading::Failed(*cause),
+                    last_window: sample.at,
+                    xids: KNOWN_XIDS.iter().map(|xid| (*xid, 0)).collect(),
+                    mig_profiles: Reading::Failed(*cause),
+                });
+            card.up = Reading::Failed(*cause);
+            card.last_window = sample.at;
+            silence(&mut self.devices, identity, *cause, sample.at);
+        }
+        for (uuid, card) in &mut self.cards {
+            if sample.at.since(card.last_window) > STALE {
+                card.up = Reading::Failed(Cause::Stale);
+                for device in self
+                    .devices
+                    .values_mut()
+                    .filter(|d| card_of(&d.identity) == uuid)
+                {
+                    device.silence(Cause::Stale);
+                }
+            }
+        }
+        for device in self.devices.values_mut() {
+            device.settle(grants, sample.at);
+        }
+        self.workloads.expire(sample.at);
+    }
+}
+
+fn observe_card(card: &mut CardState, window: &GpuWindow) {
+    card.identity = Arc::clone(&window.card);
+    card.up = window.up;
+    card.last_window = window.to;
+    card.mig_profiles = window.mig_profiles.clone();
+    for event in &window.xids {
+        // An XID's number is the driver's: a few hundred at most, but never trust a size.
+        if card.xids.len() < 256 || card.xids.contains_key(&event.xid) {
+            *card.xids.entry(event.xid).or_insert(0) += 1;
+        }
+    }
+}
+
+fn observe_devices(
+    devices: &mut BTreeMap<GpuUuid, DeviceState>,
+    workloads: &mut Workloads,
+    window: &GpuWindow,
+    context: Context<'_>,
+) {
+    if let Reading::Failed(cause) = window.up {
+        silence(devices, &window.card, cause, window.to);
+        return;
+    }
+    let here: HashSet<&GpuUuid> = window
+        .devices
+        .iter()
+        .map(|device| &device.identity.uuid)
+        .collect();
+    // Instances that were taken apart, or the card itself once MIG is on.
+    devices.retain(|uuid, device| {
+        card_of(&device.identity) != &window.card.uuid || here.contains(uuid)
+    });
+    for device_window in &window.devices {
+        let device = devices
+            .entry(device_window.identity.uuid.clone())
+            .or_insert_with(|| DeviceState::new(Arc::clone(&device_window.identity), window.to));
+        device.observe(device_window, window.to, context);
+        if let Some(drain) = &window.drain {
+            device.drain(drain, context, workloads, window.to);
+        }
+    }
+}
+
+fn silence(
+    devices: &mut BTreeMap<GpuUuid, DeviceState>,
+    card: &Arc<GpuIdentity>,
+    cause: Cause,
+    now: Moment,
+) {
+    let mut known = false;
+    for device in devices
+        .values_mut()
+        .filter(|device| card_of(&device.identity) == &card.uuid)
+    {
+        device.silence(cause);
+        known = true;
+    }
+    if !known && card.mig_enabled != Some(true) {
+        let mut device = DeviceState::new(Arc::clone(card), now);
+        device.silence(cause);
+        devices.insert(card.uuid.clone(), device);
+    }
+}
+
+/// The card a device is, or is part of.
+fn card_of(identity: &GpuIdentity) -> &GpuUuid {
+    identity.parent.as_ref().unwrap_or(&identity.uuid)
+}
+
+fn same_answer(a: &Reading<Arc<Allocations>>, b: &Reading<Arc<Allocations>>) -> bool {
+    match (a, b) {
+        (Reading::Value(a), Reading::Value(b)) => Arc::ptr_eq(a, b),
+        (Reading::Unsupported, Reading::Unsupported) => true,
+        (Reading::Failed(a), Reading::Failed(b)) => a == b,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

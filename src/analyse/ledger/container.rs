@@ -1,0 +1,59 @@
+//! What is kept of one container on one device.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::peak::SlidingMax;
+use crate::model::{Bytes, Evidence, GpuSeconds, Moment, PodUid, ProcessKey, Reading};
+
+/// Counters and the peak of a gone container stay this long: longer than a scrape period.
+pub const LINGER: Duration = Duration::from_secs(75);
+
+/// Counters never fall while the container is the same one (by UID).
+#[derive(Debug)]
+pub(super) struct ContainerState {
+    pub(super) pod_uid: Option<PodUid>,
+    pub(super) evidence: Evidence,
+    /// Last time it was proven resident or granted.
+    pub(super) last_present: Moment,
+    pub(super) present: bool,
+    /// True where the newest list has it.
+    pub(super) resident: bool,
+    pub(super) memory: Reading<Bytes>,
+    pub(super) peak: SlidingMax,
+    pub(super) replicas: u32,
+    pub(super) processes: HashSet<ProcessKey>,
+    pub(super) process_count: u32,
+    pub(super) gpu_time: GpuSeconds,
+    pub(super) gpu_samples: u64,
+    pub(super) active: Duration,
+    pub(super) contended: Duration,
+    pub(super) exits_under_pressure: u64,
+}
+
+impl ContainerState {
+    pub(super) fn new(pod_uid: Option<PodUid>, evidence: Evidence, now: Moment) -> Self {
+        Self {
+            pod_uid,
+            evidence,
+            last_present: now,
+            present: true,
+            resident: false,
+            memory: Reading::Value(Bytes(0)),
+            peak: SlidingMax::default(),
+            replicas: 0,
+            processes: HashSet::new(),
+            process_count: 0,
+            gpu_time: GpuSeconds(0.0),
+            gpu_samples: 0,
+            active: Duration::ZERO,
+            contended: Duration::ZERO,
+            exits_under_pressure: 0,
+        }
+    }
+
+    /// Whether `uid` is another pod than the one kept here.
+    pub(super) fn is_another(&self, uid: Option<&PodUid>) -> bool {
+        matches!((&self.pod_uid, uid), (Some(old), Some(new)) if old != new)
+    }
+}

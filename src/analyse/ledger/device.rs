@@ -1,0 +1,306 @@
+//! What is kept of one device: a card, or a MIG instance.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::container::{ContainerState, LINGER};
+use super::peak::SlidingMax;
+use super::workloads::Workloads;
+use crate::analyse::attribution::{Attributed, Context, attribute, owner_of};
+use crate::analyse::grants::{Advertised, ContainerLabels, Grants};
+use crate::model::{
+    Bytes, Cause, ContextKind, DeviceWindow, Drain, Evidence, GpuIdentity, GpuSeconds, Memory,
+    Moment, PodName, PodUid, ProcessList, Reading, Sharing,
+};
+
+/// Name of the process that runs all clients' work under MPS.
+const MPS_SERVER: &str = "nvidia-cuda-mps-server";
+
+#[derive(Debug)]
+pub(super) struct DeviceState {
+    pub(super) identity: Arc<GpuIdentity>,
+    pub(super) up: Reading<()>,
+    pub(super) last_window: Moment,
+    /// The newest list with its owners; its memory is what the rows balance against.
+    pub(super) list: Option<Attributed>,
+    pub(super) list_failed: Option<Cause>,
+    pub(super) memory: Reading<Memory>,
+    pub(super) peak: SlidingMax,
+    pub(super) pressure: Duration,
+    pub(super) under_pressure: bool,
+    pub(super) torn: u64,
+    pub(super) mps: bool,
+    /// `Unsupported` once the card says that it has no ring.
+    pub(super) ring: Reading<()>,
+    pub(super) busy: GpuSeconds,
+    pub(super) contended: Duration,
+    pub(super) active_tenants: Reading<u32>,
+    pub(super) advertised: Reading<Option<Advertised>>,
+    pub(super) containers: BTreeMap<ContainerLabels, ContainerState>,
+}
+
+impl DeviceState {
+    pub(super) fn new(identity: Arc<GpuIdentity>, now: Moment) -> Self {
+        Self {
+            identity,
+            up: Reading::Failed(Cause::NotYet),
+            last_window: now,
+            list: None,
+            list_failed: Some(Cause::NotYet),
+            memory: Reading::Failed(Cause::NotYet),
+            peak: SlidingMax::default(),
+            pressure: Duration::ZERO,
+            under_pressure: false,
+            torn: 0,
+            mps: false,
+            ring: Reading::Failed(Cause::NotYet),
+            busy: GpuSeconds(0.0),
+            contended: Duration::ZERO,
+            active_tenants: Reading::Failed(Cause::NotYet),
+            advertised: Reading::Failed(Cause::NotYet),
+            containers: BTreeMap::new(),
+        }
+    }
+
+    /// How the device is shared, as far as anybody says.
+    pub(super) fn sharing(&self) -> Sharing {
+        if self.mps {
+            return Sharing::Mps;
+        }
+        match self.advertised {
+            Reading::Value(Some(advertised)) if advertised.shared => Sharing::TimeSlicing,
+            Reading::Value(Some(_)) => Sharing::None,
+            _ => Sharing::Unknown,
+        }
+    }
+
+    /// Takes in one window of the device itself.
+    pub(super) fn observe(&mut self, window: &DeviceWindow, to: Moment, context: Context<'_>) {
+        self.identity = Arc::clone(&window.identity);
+        self.last_window = to;
+        self.up = Reading::Value(());
+        self.memory = window.memory;
+        if let Reading::Value(peak) = window.used_peak {
+            self.peak.push(to, peak);
+        }
+        let pressed_before = self.under_pressure;
+        self.under_pressure = window.under_floor > Duration::ZERO;
+        self.pressure += window.under_floor;
+        self.torn += u64::from(window.torn);
+        for list in &window.lists {
+            self.observe_list(list, context, pressed_before || self.under_pressure);
+        }
+        if window.lists.is_empty() {
+            // An older list is of another instant than the memory beside it.
+            self.list = None;
+            self.list_failed = Some(window.lists_failed.unwrap_or(Cause::NotYet));
+        }
+    }
+
+    fn observe_list(&mut self, list: &ProcessList, context: Context<'_>, pressed: bool) {
+        let attributed = attribute(list, context);
+        self.mps = list.processes.iter().any(|process| {
+            process.kind == ContextKind::Mps
+                || process
+                    .facts
+                    .value()
+                    .is_some_and(|facts| &*facts.name == MPS_SERVER)
+        });
+        for (labels, holding) in &attributed.holdings {
+            let container =
+                self.container(labels, holding.pod_uid.as_ref(), holding.evidence, list.at);
+            if let Reading::Value(memory) = holding.memory {
+                container.peak.push(list.at, memory);
+            }
+        }
+        for (labels, container) in &mut self.containers {
+            let holding = attributed.holdings.get(labels);
+            container.resident = holding.is_some();
+            let processes: HashSet<_> = holding
+                .map(|holding| holding.processes.iter().copied().collect())
+                .unwrap_or_default();
+            if list.complete {
+                let exits = container.processes.difference(&processes).count() as u64;
+                if pressed {
+                    container.exits_under_pressure += exits;
+                }
+            }
+            container.process_count = processes.len() as u32;
+            container.processes = processes;
+            match holding {
+                Some(holding) => {
+                    container.memory = holding.memory;
+                    container.evidence = holding.evidence;
+                }
+                None => {
+                    container.memory = absent_memory(&attributed, list.complete);
+                    container.evidence = Evidence::Allocation;
+                }
+            }
+        }
+        self.list = Some(attributed);
+        self.list_failed = None;
+    }
+
+    /// The state of a container, new where the name now is another pod's.
+    fn container(
+        &mut self,
+        labels: &ContainerLabels,
+        uid: Option<&PodUid>,
+        evidence: Evidence,
+        now: Moment,
+    ) -> &mut ContainerState {
+        if self
+            .containers
+            .get(labels)
+            .is_some_and(|old| old.is_another(uid))
+        {
+            self.containers.remove(labels);
+        }
+        let container = self
+            .containers
+            .entry(labels.clone())
+            .or_insert_with(|| ContainerState::new(uid.cloned(), evidence, now));
+        if container.pod_uid.is_none() {
+            container.pod_uid = uid.cloned();
+        }
+        container.last_present = now;
+        container
+    }
+
+    /// Takes in what the kubelet granted, and ends what is neither granted nor resident.
+    pub(super) fn settle(&mut self, grants: &Reading<Grants>, now: Moment) {
+        let granted = match grants {
+            Reading::Value(grants) => grants.of_device(&self.identity),
+            Reading::Unsupported | Reading::Failed(_) => Vec::new(),
+        };
+        self.advertised = grants
+            .as_ref()
+            .map(|grants| grants.advertised(&self.identity));
+        for container in self.containers.values_mut() {
+            container.replicas = 0;
+        }
+        for (labels, replicas) in granted {
+            let memory = match &self.list {
+                Some(list) => absent_memory(list, true),
+                None => Reading::Failed(self.list_failed.unwrap_or(Cause::NotYet)),
+            };
+            let new = !self.containers.contains_key(labels);
+            let container = self.container(labels, None, Evidence::Allocation, now);
+            container.replicas = replicas;
+            if new {
+                container.memory = memory;
+            }
+        }
+        let listless = self.list.is_none();
+        let cause = self.list_failed.unwrap_or(Cause::Stale);
+        self.containers.retain(|_, container| {
+            // Without a list nobody knows who is resident: who was last, is not gone yet.
+            container.present = container.replicas > 0
+                || container.resident && (!listless || now.since(container.last_present) < LINGER);
+            if container.resident && !listless {
+                container.last_present = now;
+            }
+            if listless {
+                container.memory = Reading::Failed(cause);
+            }
+            container.peak.expire(now);
+            container.present || now.since(container.last_present) < LINGER
+        });
+        self.peak.expire(now);
+    }
+
+    /// The card said nothing, or nothing usable: gauges end, counters stay.
+    pub(super) fn silence(&mut self, cause: Cause) {
+        self.up = Reading::Failed(cause);
+        self.memory = Reading::Failed(cause);
+        self.list = None;
+        self.list_failed = Some(cause);
+        self.active_tenants = Reading::Failed(cause);
+        self.under_pressure = false;
+    }
+
+    /// Takes in a drain of the card's ring.
+    pub(super) fn drain(
+        &mut self,
+        drain: &Reading<Drain>,
+        context: Context<'_>,
+        workloads: &mut Workloads,
+        now: Moment,
+    ) {
+        let drain = match drain {
+            Reading::Value(drain) => drain,
+            other => {
+                self.ring = other.as_ref().map(|_| ());
+                self.active_tenants = other.as_ref().map(|_| 0);
+                return;
+            }
+        };
+        self.ring = Reading::Value(());
+        self.busy += drain.busy;
+        // Under MPS one server has everybody's time: it says nothing about clients.
+        if self.mps {
+            self.active_tenants = Reading::Unsupported;
+            return;
+        }
+        if drain.samples == 0 {
+            return;
+        }
+        let mut pods: BTreeSet<PodName> = BTreeSet::new();
+        let mut others = 0;
+        let mut received: HashMap<ContainerLabels, (GpuSeconds, u64)> = HashMap::new();
+        for row in &drain.rows {
+            match owner_of(row.pid, &row.facts, context) {
+                Ok(owner) if self.containers.contains_key(&owner.labels) => {
+                    pods.insert(owner.labels.pod_name());
+                    let entry = received.entry(owner.labels).or_default();
+                    entry.0 += row.time;
+                    entry.1 += u64::from(row.samples);
+                }
+                Ok(_) | Err(_) => others += 1,
+            }
+        }
+        let busy = drain
+            .covered
+            .mul_f64(f64::from(drain.busy_samples) / f64::from(drain.samples));
+        let contended = pods.len() + others >= 2;
+        if pods.len() >= 2 {
+            self.contended += busy;
+        }
+        self.active_tenants = Reading::Value(pods.len() as u32);
+        for (labels, (time, samples)) in received {
+            workloads.add(
+                &self.identity.uuid,
+                &labels.namespace,
+                &labels.pod,
+                time,
+                now,
+            );
+            if let Some(container) = self.containers.get_mut(&labels) {
+                container.gpu_time += time;
+                container.gpu_samples += samples;
+                container.active += busy;
+                // A neighbour is another pod, or any process of the host.
+                if contended {
+                    container.contended += busy;
+                }
+            }
+        }
+    }
+}
+
+/// What a granted container without a process holds: 0 only where every process is accounted
+/// for; else one of the unknown ones may be its own.
+fn absent_memory(list: &Attributed, complete: bool) -> Reading<Bytes> {
+    use crate::model::Remainder;
+    let unknown = list
+        .remainders
+        .keys()
+        .any(|remainder| *remainder != Remainder::HostProcess);
+    if complete && !unknown {
+        Reading::Value(Bytes(0))
+    } else {
+        Reading::Failed(Cause::NotAvailable)
+    }
+}

@@ -1,0 +1,305 @@
+//! From the driver's utilization ring to GPU time.
+//!
+//! The ring holds one sample each ~200 ms; each sample names one process, the winner, and the
+//! card's busy percentage. A read gives, per process, the mean over *all* samples of the read of
+//! the values it won, rounded up to a whole percent, and beside it the card's own samples.
+//! (Measured on an H200, driver 580.159.04: 15 samples at 98 % give 7 for one won, 13 or 14 for
+//! two, 20 for three, 46 for seven.) So the sum of the values a process won lies in
+//! `(n (v - 1), n v]`, which names the number of samples won whenever the card was busy, and the
+//! card's own sum closes what rounding left open: every sample has one winner.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{
+    Drain, DrainRow, GpuSeconds, HostPid, Moment, ProcessFacts, Reading, Refusal, RingRead, RingRow,
+};
+
+/// Spacing of the ring before two samples have been seen.
+const NOMINAL_SPACING: Duration = Duration::from_millis(200);
+
+/// A process that was in a list since the last drain.
+#[derive(Debug, Clone)]
+pub(super) struct Listed {
+    facts: Reading<Arc<ProcessFacts>>,
+    last_seen: Moment,
+    /// True where one PID stood for two processes since the last drain.
+    ambiguous: bool,
+    /// In the newest list.
+    alive: bool,
+}
+
+/// What one card's drains need to know of its lists, and where the last drain ended.
+#[derive(Debug)]
+pub(super) struct Ring {
+    watermark: Duration,
+    last_drain: Moment,
+    spacing: Duration,
+    listed: HashMap<HostPid, Listed>,
+}
+
+impl Ring {
+    /// Starts at `watermark`, the time of the newest sample that is not to be counted.
+    pub(super) fn new(watermark: Duration, now: Moment) -> Self {
+        Self {
+            watermark,
+            last_drain: now,
+            spacing: NOMINAL_SPACING,
+            listed: HashMap::new(),
+        }
+    }
+
+    /// The time after which samples are wanted.
+    pub(super) fn watermark(&self) -> Duration {
+        self.watermark
+    }
+
+    /// Monotonic and wall time of the last drain.
+    pub(super) fn last_drain(&self) -> Moment {
+        self.last_drain
+    }
+
+    /// Notes a process of a list. Returns nothing; PIDs are few (a card's contexts).
+    pub(super) fn note(&mut self, pid: HostPid, facts: &Reading<Arc<ProcessFacts>>, at: Moment) {
+        if pid.0 == 0 {
+            return;
+        }
+        let listed = self.listed.entry(pid).or_insert_with(|| Listed {
+            facts: facts.clone(),
+            last_seen: at,
+            ambiguous: false,
+            alive: true,
+        });
+        if let (Some(old), Some(new)) = (listed.facts.value(), facts.value())
+            && old.key != new.key
+        {
+            listed.ambiguous = true;
+        }
+        if facts.value().is_some() {
+            listed.facts = facts.clone();
+        }
+        listed.last_seen = at;
+        listed.alive = true;
+    }
+
+    /// Marks every process that was not noted at `at` as ended; true where one ended just now.
+    pub(super) fn close_list(&mut self, at: Moment) -> bool {
+        let mut ended = false;
+        for listed in self.listed.values_mut() {
+            if listed.alive && listed.last_seen != at {
+                listed.alive = false;
+                ended = true;
+            }
+        }
+        ended
+    }
+
+    /// Turns a read into GPU time and moves the watermark to its newest sample.
+    pub(super) fn drain(&mut self, read: &RingRead, now: Moment) -> Drain {
+        let samples: Vec<_> = read
+            .samples
+            .iter()
+            .filter(|sample| sample.at > self.watermark && sample.percent <= 100)
+            .collect();
+        self.learn_spacing(&samples.iter().map(|sample| sample.at).collect::<Vec<_>>());
+        let newest = samples.iter().map(|sample| sample.at).max();
+        let total: f64 = samples.iter().map(|sample| f64::from(sample.percent)).sum();
+        let busy_samples = samples.iter().filter(|sample| sample.percent > 0).count() as u32;
+
+        let mut refused = BTreeMap::new();
+        let mut believed = Vec::new();
+        // Rows nobody is charged for still claim their samples.
+        let mut claimed_by_refused = 0.0;
+        let n = match samples.len() as u32 {
+            0 => self.samples_without_ring(now),
+            n => n,
+        };
+        let mean = if busy_samples > 0 {
+            total / f64::from(busy_samples)
+        } else {
+            100.0
+        };
+        for row in &read.rows {
+            match self.refusal(row, newest) {
+                Some(refusal) => {
+                    *refused.entry(refusal).or_insert(0) += 1;
+                    if refusal == Refusal::UnknownPid {
+                        claimed_by_refused += Estimate::of(row.sm_percent, n, mean).sum;
+                    }
+                }
+                None if row.sm_percent > 0 => {
+                    believed.push((row.pid, Estimate::of(row.sm_percent, n, mean)));
+                }
+                None => {}
+            }
+        }
+
+        let ended: Vec<HostPid> = self
+            .listed
+            .iter()
+            .filter(|(pid, listed)| {
+                !listed.alive && !listed.ambiguous && !believed.iter().any(|(row, _)| row == *pid)
+            })
+            .map(|(pid, _)| *pid)
+            .collect();
+        let has_ring = newest.is_some();
+        let claimed: f64 = believed
+            .iter()
+            .map(|(_, estimate)| estimate.sum)
+            .sum::<f64>()
+            + claimed_by_refused;
+        let mut orphan = if has_ring { total - claimed } else { 0.0 };
+        if has_ring && ended.is_empty() && refused.is_empty() {
+            close(&mut believed, orphan);
+            orphan = 0.0;
+        }
+
+        let spacing = self.spacing.as_secs_f64();
+        let row =
+            |pid: HostPid, sum: f64, inferred: bool, listed: &HashMap<HostPid, Listed>| DrainRow {
+                pid,
+                facts: listed
+                    .get(&pid)
+                    .map_or(Reading::Unsupported, |listed| listed.facts.clone()),
+                time: GpuSeconds(sum / 100.0 * spacing),
+                samples: ((sum / mean).round() as u32).clamp(1, n.max(1)),
+                inferred,
+            };
+        let mut rows: Vec<DrainRow> = believed
+            .iter()
+            .map(|(pid, estimate)| row(*pid, estimate.sum, false, &self.listed))
+            .collect();
+        // The driver forgets the rows of a process that has exited. Where exactly one did, what
+        // no row claims is its own, up to the time it can have lived; half a sample is noise.
+        if let [pid] = ended[..]
+            && orphan >= mean / 2.0
+        {
+            let alive = self.listed.get(&pid).map_or(Duration::ZERO, |listed| {
+                listed.last_seen.since(self.last_drain)
+            }) + Duration::from_secs(1);
+            let most = alive.as_secs_f64() / spacing * 100.0;
+            rows.push(row(pid, orphan.min(most), true, &self.listed));
+        }
+        rows.sort_by_key(|row| row.pid);
+
+        let drain = Drain {
+            covered: self.spacing * n,
+            samples: n,
+            busy_samples: if has_ring {
+                busy_samples
+            } else {
+                n.min(rows.iter().map(|row| row.samples).sum())
+            },
+            busy: if has_ring {
+                GpuSeconds(total / 100.0 * spacing)
+            } else {
+                GpuSeconds(rows.iter().map(|row| row.time.0).sum())
+            },
+            rows,
+            refused,
+        };
+        let newest_row = read
+            .rows
+            .iter()
+            .filter(|row| self.refusal(row, newest).is_none())
+            .map(|row| row.last_won)
+            .max();
+        self.watermark = newest
+            .or(newest_row)
+            .unwrap_or(self.watermark)
+            .max(self.watermark);
+        self.settle(now);
+        drain
+    }
+
+    fn settle(&mut self, now: Moment) {
+        self.last_drain = now;
+        self.listed.retain(|_, listed| {
+            listed.ambiguous = false;
+            listed.alive
+        });
+    }
+
+    fn refusal(&self, row: &RingRow, newest: Option<Duration>) -> Option<Refusal> {
+        if row.sm_percent > 100 {
+            return Some(Refusal::OutOfRange);
+        }
+        let too_new = newest.is_some_and(|newest| row.last_won > newest + self.spacing);
+        if row.last_won <= self.watermark || too_new {
+            return Some(Refusal::OutOfTime);
+        }
+        match self.listed.get(&row.pid) {
+            Some(listed) if !listed.ambiguous => None,
+            _ => Some(Refusal::UnknownPid),
+        }
+    }
+
+    /// Cards that give no samples of their own: as many as the time since the last drain holds.
+    fn samples_without_ring(&self, now: Moment) -> u32 {
+        (now.since(self.last_drain).as_secs_f64() / self.spacing.as_secs_f64())
+            .round()
+            .max(1.0) as u32
+    }
+
+    /// The median gap: one stepped clock or missing sample does not move it.
+    fn learn_spacing(&mut self, times: &[Duration]) {
+        let mut gaps: Vec<Duration> = times
+            .windows(2)
+            .filter_map(|pair| pair[1].checked_sub(pair[0]))
+            .collect();
+        if gaps.len() < 3 {
+            return;
+        }
+        gaps.sort_unstable();
+        let median = gaps[gaps.len() / 2];
+        if (Duration::from_millis(10)..=Duration::from_secs(2)).contains(&median) {
+            self.spacing = median;
+        }
+    }
+}
+
+/// The sum of the sample values that a process won, in percent, and the bounds it must keep.
+#[derive(Debug, Clone, Copy)]
+struct Estimate {
+    low: f64,
+    sum: f64,
+    high: f64,
+}
+
+impl Estimate {
+    /// Of a row that says `percent` of `n` samples, where busy samples have `mean` percent.
+    fn of(percent: u32, n: u32, mean: f64) -> Self {
+        let (percent, n) = (f64::from(percent), f64::from(n));
+        let (low, high) = ((percent - 1.0).max(0.0) * n, percent * n);
+        let won = ((low + high) / 2.0 / mean).round().max(1.0);
+        Self {
+            low,
+            sum: (won * mean).clamp(low, high),
+            high,
+        }
+    }
+}
+
+/// Moves the estimates within their bounds so that they add up to what the card says. Where the
+/// bounds do not allow that, somebody unseen had the time: it stays open, and nobody is moved.
+fn close(rows: &mut [(HostPid, Estimate)], residual: f64) {
+    let room = |estimate: &Estimate| {
+        if residual > 0.0 {
+            estimate.high - estimate.sum
+        } else {
+            estimate.sum - estimate.low
+        }
+    };
+    let all: f64 = rows.iter().map(|(_, estimate)| room(estimate)).sum();
+    if all <= 0.0 || residual.abs() > all {
+        return;
+    }
+    let part = residual / all;
+    for (_, estimate) in rows {
+        estimate.sum += part * room(estimate);
+    }
+}
+
+#[cfg(test)]
+mod tests;

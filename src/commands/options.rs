@@ -1,0 +1,407 @@
+//! Settings of the agent: flags over environment over one TOML file over defaults.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+
+use crate::collect::sampler::SamplerSettings;
+
+/// Where the kubelet listens unless told otherwise.
+pub const KUBELET_SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    #[error("cannot read the configuration file {}: {source}; give --config the path of a readable TOML file", path.display())]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the configuration file {} is not valid: {source}", path.display())]
+    Parse {
+        path: PathBuf,
+        source: Box<toml::de::Error>,
+    },
+    #[error("{name} = {value}: {mend}")]
+    Value {
+        name: &'static str,
+        value: String,
+        mend: &'static str,
+    },
+}
+
+/// A length of time such as `100ms`, `3s`, `1m 30s`: positive, with its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Period(pub Duration);
+
+impl FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let duration = humantime::parse_duration(text).map_err(|error| {
+            format!("{text:?} is not a length of time ({error}); write a positive number with its unit, such as 100ms, 3s or 1m")
+        })?;
+        if duration.is_zero() {
+            return Err(format!(
+                "{text:?} is zero; write a positive length of time such as 100ms"
+            ));
+        }
+        Ok(Self(duration))
+    }
+}
+
+impl TryFrom<String> for Period {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+/// Everything that can be set, each by flag, by environment (`SLICEWATCH_` and the name) and by
+/// file (the flag's name).
+#[derive(Debug, Default, Clone, Args, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Options {
+    /// Address to serve metrics on [default: 0.0.0.0:9735]
+    #[arg(long, env = "SLICEWATCH_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Name of the Kubernetes node, shown on the page and in snapshots
+    #[arg(long, env = "SLICEWATCH_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Path of libnvidia-ml.so.1 [default: the loader's, then the usual driver roots]
+    #[arg(long, env = "SLICEWATCH_NVML_LIBRARY", value_name = "PATH")]
+    pub nvml_library: Option<PathBuf>,
+    /// A driver call longer than this is told as hung [default: 5s]
+    #[arg(long, env = "SLICEWATCH_NVML_HANG_AFTER", value_name = "TIME")]
+    pub nvml_hang_after: Option<Period>,
+    /// The kubelet's pod-resources socket, or `none` on a machine without a kubelet
+    /// [default: /var/lib/kubelet/pod-resources/kubelet.sock]
+    #[arg(long, env = "SLICEWATCH_KUBELET_SOCKET", value_name = "PATH")]
+    pub kubelet_socket: Option<PathBuf>,
+    /// How often the kubelet is asked; a new process asks at once [default: 10s]
+    #[arg(long, env = "SLICEWATCH_KUBELET_PERIOD", value_name = "TIME")]
+    pub kubelet_period: Option<Period>,
+    /// Names of GPU resources besides nvidia.com/*, comma-separated
+    #[arg(
+        long,
+        env = "SLICEWATCH_GPU_RESOURCES",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    pub gpu_resources: Option<Vec<String>>,
+    /// The host's /proc [default: /proc]
+    #[arg(long, env = "SLICEWATCH_PROC_ROOT", value_name = "PATH")]
+    pub proc_root: Option<PathBuf>,
+    /// The host's pod logs, whose folder names say which pod a UID is [default: /var/log/pods]
+    #[arg(long, env = "SLICEWATCH_POD_LOG_DIR", value_name = "PATH")]
+    pub pod_log_dir: Option<PathBuf>,
+    /// The host's container logs, whose names say which container an id is
+    /// [default: /var/log/containers]
+    #[arg(long, env = "SLICEWATCH_CONTAINER_LOG_DIR", value_name = "PATH")]
+    pub container_log_dir: Option<PathBuf>,
+    /// Believe that this PID namespace is the one whose PIDs the driver tells (under kind)
+    #[arg(long, env = "SLICEWATCH_ASSUME_HOST_PID_NAMESPACE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub assume_host_pid_namespace: Option<bool>,
+    /// How often device memory is read [default: 100ms]
+    #[arg(long, env = "SLICEWATCH_MEMORY_PERIOD", value_name = "TIME")]
+    pub memory_period: Option<Period>,
+    /// How often the driver's utilization ring is drained [default: 3s]
+    #[arg(long, env = "SLICEWATCH_DRAIN_PERIOD", value_name = "TIME")]
+    pub drain_period: Option<Period>,
+    /// Free framebuffer under this share of the total is pressure [default: 0.05]
+    #[arg(long, env = "SLICEWATCH_PRESSURE_FLOOR_RATIO", value_name = "RATIO")]
+    pub pressure_floor_ratio: Option<f64>,
+}
+
+/// Where the kubelet is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kubelet {
+    None,
+    Socket(PathBuf),
+}
+
+/// What the agent runs with: checked, complete.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub node_name: Option<Arc<str>>,
+    pub nvml_library: Option<PathBuf>,
+    pub nvml_hang_after: Duration,
+    pub kubelet: Kubelet,
+    pub kubelet_period: Duration,
+    pub gpu_resources: Vec<String>,
+    pub proc_root: String,
+    pub pod_log_dir: String,
+    pub container_log_dir: String,
+    pub assume_host_pid_namespace: bool,
+    pub sampler: SamplerSettings,
+}
+
+impl Options {
+    /// The file's options.
+    ///
+    /// # Errors
+    /// Unreadable; not TOML; an unknown key, with its line; a value of the wrong form.
+    pub fn from_file(path: &Path) -> Result<Self, OptionsError> {
+        let text = std::fs::read_to_string(path).map_err(|source| OptionsError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|source| OptionsError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    /// These options, and `under` where they say nothing.
+    pub fn over(self, under: Self) -> Self {
+        let Self {
+            listen,
+            node_name,
+            nvml_library,
+            nvml_hang_after,
+            kubelet_socket,
+            kubelet_period,
+            gpu_resources,
+            proc_root,
+            pod_log_dir,
+            container_log_dir,
+            assume_host_pid_namespace,
+            memory_period,
+            drain_period,
+            pressure_floor_ratio,
+        } = self;
+        Self {
+            listen: listen.or(under.listen),
+            node_name: node_name.or(under.node_name),
+            nvml_library: nvml_library.or(under.nvml_library),
+            nvml_hang_after: nvml_hang_after.or(under.nvml_hang_after),
+            kubelet_socket: kubelet_socket.or(under.kubelet_socket),
+            kubelet_period: kubelet_period.or(under.kubelet_period),
+            gpu_resources: gpu_resources.or(under.gpu_resources),
+            proc_root: proc_root.or(under.proc_root),
+            pod_log_dir: pod_log_dir.or(under.pod_log_dir),
+            container_log_dir: container_log_dir.or(under.container_log_dir),
+            assume_host_pid_namespace: assume_host_pid_namespace
+                .or(under.assume_host_pid_namespace),
+            memory_period: memory_period.or(under.memory_period),
+            drain_period: drain_period.or(under.drain_period),
+            pressure_floor_ratio: pressure_floor_ratio.or(under.pressure_floor_ratio),
+        }
+    }
+
+    /// Checks every value and fills in the defaults.
+    ///
+    /// # Errors
+    /// The first value out of its range, by name.
+    pub fn settle(self) -> Result<Settings, OptionsError> {
+        let default = SamplerSettings::default();
+        let memory_period = self
+            .memory_period
+            .map_or(default.memory_period, |period| period.0);
+        let drain_period = self
+            .drain_period
+            .map_or(default.drain_period, |period| period.0);
+        between(
+            "memory-period",
+            memory_period,
+            Duration::from_millis(20)..=Duration::from_secs(1),
+            "write 20ms to 1s: a peak between two readings is not seen",
+        )?;
+        between(
+            "drain-period",
+            drain_period,
+            Duration::from_secs(1)..=Duration::from_secs(8),
+            "write 1s to 8s: the driver's ring holds 10 s",
+        )?;
+        let kubelet_period = self
+            .kubelet_period
+            .map_or(Duration::from_secs(10), |period| period.0);
+        between(
+            "kubelet-period",
+            kubelet_period,
+            Duration::from_secs(1)..=Duration::from_secs(300),
+            "write 1s to 5m",
+        )?;
+        let nvml_hang_after = self
+            .nvml_hang_after
+            .map_or(Duration::from_secs(5), |period| period.0);
+        between(
+            "nvml-hang-after",
+            nvml_hang_after,
+            Duration::from_millis(500)..=Duration::from_secs(300),
+            "write 500ms to 5m",
+        )?;
+        let floor_ratio = self.pressure_floor_ratio.unwrap_or(default.floor_ratio);
+        if !(0.0..1.0).contains(&floor_ratio) {
+            return Err(OptionsError::Value {
+                name: "pressure-floor-ratio",
+                value: floor_ratio.to_string(),
+                mend: "write a ratio from 0 to below 1, such as 0.05 for five percent",
+            });
+        }
+        Ok(Settings {
+            listen: self
+                .listen
+                .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 9735))),
+            node_name: self
+                .node_name
+                .filter(|name| !name.is_empty())
+                .map(Into::into),
+            nvml_library: self.nvml_library,
+            nvml_hang_after,
+            kubelet: match self.kubelet_socket {
+                Some(path) if path.as_os_str() == "none" => Kubelet::None,
+                Some(path) => Kubelet::Socket(path),
+                None => Kubelet::Socket(KUBELET_SOCKET.into()),
+            },
+            kubelet_period,
+            gpu_resources: self.gpu_resources.unwrap_or_default(),
+            proc_root: text("proc-root", self.proc_root, "/proc")?,
+            pod_log_dir: text("pod-log-dir", self.pod_log_dir, "/var/log/pods")?,
+            container_log_dir: text(
+                "container-log-dir",
+                self.container_log_dir,
+                "/var/log/containers",
+            )?,
+            assume_host_pid_namespace: self.assume_host_pid_namespace.unwrap_or(false),
+            sampler: SamplerSettings {
+                memory_period,
+                drain_period,
+                floor_ratio,
+                ..default
+            },
+        })
+    }
+}
+
+/// Options of a command line, over those of its `--config` file.
+///
+/// # Errors
+/// As of [`Options::from_file`] and [`Options::settle`].
+pub fn settings(flags: Options, config: Option<&Path>) -> Result<Settings, OptionsError> {
+    let file = config
+        .map(Options::from_file)
+        .transpose()?
+        .unwrap_or_default();
+    flags.over(file).settle()
+}
+
+fn between(
+    name: &'static str,
+    value: Duration,
+    range: std::ops::RangeInclusive<Duration>,
+    mend: &'static str,
+) -> Result<(), OptionsError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(OptionsError::Value {
+        name,
+        value: Period(value).to_string(),
+        mend,
+    })
+}
+
+fn text(name: &'static str, path: Option<PathBuf>, default: &str) -> Result<String, OptionsError> {
+    let Some(path) = path else {
+        return Ok(default.to_owned());
+    };
+    match path.to_str() {
+        Some(text) if path.is_absolute() => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err(OptionsError::Value {
+            name,
+            value: path.display().to_string(),
+            mend: "write an absolute path in UTF-8",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(toml: &str) -> Result<Settings, String> {
+        toml::from_str::<Options>(toml)
+            .map_err(|error| error.to_string())
+            .and_then(|options| options.settle().map_err(|error| error.to_string()))
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let flags = Options {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 1))),
+            ..Options::default()
+        };
+        let file: Options =
+            toml::from_str("listen = \"127.0.0.1:2\"\ndrain-period = \"4s\"").unwrap();
+        let settings = flags.over(file).settle().unwrap();
+        assert_eq!(settings.listen.port(), 1);
+        assert_eq!(settings.sampler.drain_period, Duration::from_secs(4));
+        assert_eq!(settings.sampler.memory_period, Duration::from_millis(100));
+        assert_eq!(settings.kubelet, Kubelet::Socket(KUBELET_SOCKET.into()));
+    }
+
+    #[test]
+    fn bad_settings_name_the_key_and_the_mend() {
+        for (toml, words) in [
+            (
+                "\n\nlisten-on = \"x\"",
+                &["line 3", "listen-on", "expected one of"][..],
+            ),
+            ("drain-period = \"-3s\"", &["line 1", "-3s", "positive"]),
+            ("drain-period = \"3\"", &["time unit needed", "3s"]),
+            ("drain-period = \"3 parsecs\"", &["parsecs"]),
+            ("drain-period = 3", &["drain-period", "string"]),
+            (
+                "drain-period = \"20s\"",
+                &["drain-period", "20s", "1s to 8s"],
+            ),
+            ("memory-period = \"0s\"", &["zero"]),
+            (
+                "pressure-floor-ratio = 5.0",
+                &["pressure-floor-ratio", "5", "0.05"],
+            ),
+            ("pressure-floor-ratio = nan", &["pressure-floor-ratio"]),
+            ("listen = \"9735\"", &["listen", "line 1"]),
+            ("proc-root = \"proc\"", &["proc-root", "absolute"]),
+            ("listen = ", &["line 1"]),
+        ] {
+            let error = parse(toml).expect_err(toml);
+            for word in words {
+                assert!(
+                    error.contains(word),
+                    "{toml:?} says {error:?}, without {word:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_kubelet_can_be_told_to_be_absent() {
+        assert_eq!(
+            parse("kubelet-socket = \"none\"").unwrap().kubelet,
+            Kubelet::None
+        );
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = settings(Options::default(), Some(Path::new("/no/such.toml"))).unwrap_err();
+        assert!(error.to_string().contains("/no/such.toml"));
+    }
+}
