@@ -1,5 +1,7 @@
 //! NVML through the real loader, against a scripted driver.
 
+#![expect(clippy::expect_used, reason = "helpers of tests, which may panic")]
+
 mod mig;
 mod ring;
 mod threads;
@@ -175,7 +177,7 @@ fn a_list_that_stays_too_long_is_told_as_incomplete() {
     let script = Script::of(vec![card]);
     let symbol = "nvmlDeviceGetComputeRunningProcesses_v3";
     let mut once = bench(&script.clone().with(symbol, None, What::Short(1)));
-    assert_eq!(listed(&mut once.gpu).1, true);
+    assert!(listed(&mut once.gpu).1);
     let mut always = bench(&script.with(symbol, None, What::Short(9)));
     let (rows, complete) = listed(&mut always.gpu);
     assert!(!complete);

@@ -1,10 +1,5 @@
 //! NVML's C symbols: the library, cards, memory, events.
 
-#![expect(
-    clippy::missing_safety_doc,
-    reason = "they are NVML's names, and its contract is NVML's documentation"
-)]
-
 use std::ffi::{c_char, c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings as sys;

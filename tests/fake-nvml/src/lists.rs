@@ -1,10 +1,5 @@
 //! NVML's C symbols: process lists and the utilization ring.
 
-#![expect(
-    clippy::missing_safety_doc,
-    reason = "they are NVML's names, and its contract is NVML's documentation"
-)]
-
 use std::collections::BTreeMap;
 use std::ffi::{c_uint, c_ulonglong};
 

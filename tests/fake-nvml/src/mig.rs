@@ -1,10 +1,5 @@
 //! NVML's C symbols: MIG.
 
-#![expect(
-    clippy::missing_safety_doc,
-    reason = "they are NVML's names, and its contract is NVML's documentation"
-)]
-
 use std::ffi::c_uint;
 
 use nvml_wrapper_sys::bindings as sys;
