@@ -1,1 +1,3 @@
 //! The kubelet pod-resources API.
+
+pub mod proto;
