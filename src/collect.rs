@@ -1,5 +1,6 @@
 //! Reads the world, one module a source.
 
+pub mod clock;
 pub mod host;
 pub mod kubelet;
 pub mod nvml;
