@@ -255,7 +255,10 @@ pub struct SourceHealth {
     #[serde(rename = "duration_seconds", with = "super::time::seconds::option")]
     pub duration: Option<Duration>,
     /// Since 1970, of the last good round.
-    #[serde(rename = "last_success_unix_seconds", with = "super::time::seconds::option")]
+    #[serde(
+        rename = "last_success_unix_seconds",
+        with = "super::time::seconds::option"
+    )]
     pub last_success: Option<Duration>,
 }
 

@@ -51,7 +51,9 @@ pub mod seconds {
         if (0.0..u64::MAX as f64).contains(&micros) {
             Ok(Duration::from_micros(micros as u64))
         } else {
-            Err(E::custom(format_args!("{seconds} is no duration in seconds")))
+            Err(E::custom(format_args!(
+                "{seconds} is no duration in seconds"
+            )))
         }
     }
 

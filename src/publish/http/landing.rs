@@ -54,7 +54,9 @@ fn body(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         Escaped(node),
         snapshot.gpus.len(),
     )?;
-    out.write_str("<h2>Sources</h2>\n<table>\n<tr><th>source</th><th>state</th><th>detail</th></tr>\n")?;
+    out.write_str(
+        "<h2>Sources</h2>\n<table>\n<tr><th>source</th><th>state</th><th>detail</th></tr>\n",
+    )?;
     for health in &snapshot.sources {
         let state = match health.up {
             Reading::Value(()) => "up",

@@ -150,7 +150,10 @@ mod tests {
             ),
             ("", Text),
             ("application/openmetrics-text", OpenMetrics),
-            ("application/openmetrics-text; version=\"1.0.0\"", OpenMetrics),
+            (
+                "application/openmetrics-text; version=\"1.0.0\"",
+                OpenMetrics,
+            ),
             ("Application/OpenMetrics-Text; Version=1.0.0", OpenMetrics),
             ("application/openmetrics-text;version=2.0.0", Text),
             ("application/openmetrics-text;version=1.0.0;q=0", Text),
@@ -162,7 +165,10 @@ mod tests {
                 "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text",
                 Text,
             ),
-            ("application/vnd.google.protobuf;proto=other;encoding=delimited", Text),
+            (
+                "application/vnd.google.protobuf;proto=other;encoding=delimited",
+                Text,
+            ),
             ("image/png", Text),
             (";;;,=,;q=", Text),
         ];

@@ -139,9 +139,13 @@ impl<'f, 'a: 'f> Labels<'f, 'a> {
             Base::Container(uuid, view) => [uuid, &view.namespace, &view.pod, &view.container],
         };
         let scope = self.metric.scope.labels().iter().copied();
-        scope
-            .zip(base.into_iter().map(Label::Text))
-            .chain(self.metric.extra.iter().copied().zip(self.extra.iter().copied()))
+        scope.zip(base.into_iter().map(Label::Text)).chain(
+            self.metric
+                .extra
+                .iter()
+                .copied()
+                .zip(self.extra.iter().copied()),
+        )
     }
 }
 

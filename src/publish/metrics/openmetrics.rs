@@ -14,9 +14,9 @@ use prometheus_client::registry::{self, Registry};
 
 use crate::model::Snapshot;
 
+use super::ProcessStats;
 use super::families::{self, Label, Labels, Number};
 use super::table::{Kind, Metric, Unit};
-use super::ProcessStats;
 
 /// Encodes whatever the snapshot holds, anew each time.
 #[derive(Debug)]

@@ -136,8 +136,14 @@ mod tests {
     fn what_cannot_be_read_is_not_there() {
         let root = tree(&[
             ("self/stat", "42 (x) S"),
-            ("self/status", "VmRSS:\tmuch kB\nVmSize: 18446744073709551615 kB\n"),
-            ("self/limits", "Max open files            unlimited            unlimited            files\n"),
+            (
+                "self/status",
+                "VmRSS:\tmuch kB\nVmSize: 18446744073709551615 kB\n",
+            ),
+            (
+                "self/limits",
+                "Max open files            unlimited            unlimited            files\n",
+            ),
         ]);
         let stats = ProcessStats::read_from(root.path());
         assert_eq!(

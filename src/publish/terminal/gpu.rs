@@ -184,7 +184,7 @@ fn row(container: &ContainerView, rates: Option<&Rates<'_>>) -> Vec<Cell> {
         (Reading::Value(time), None) => (format!("{:.1} s", time.0), gpu_samples.to_string()),
         (Reading::Value(_), Some(rates)) => match rates.of(container) {
             Some((share, samples)) => (format!("{:.1} %", share * 100.0), samples.to_string()),
-            None => ("?".to_owned(), "?".to_owned()),
+            None => ("? (new)".to_owned(), "-".to_owned()),
         },
         // Without a time the count of its samples says nothing.
         (unknown, _) => (reading(&unknown.map(|_| "")), "-".to_owned()),

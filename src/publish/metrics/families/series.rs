@@ -78,7 +78,9 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
         self.gpus(&table::GPU_REPLICAS_ALLOCATED, |gpu| {
             Some(gpu.replicas_allocated.copied()?.into())
         })?;
-        self.gpus(&table::GPU_TENANTS, |gpu| Some(gpu.tenants.copied()?.into()))?;
+        self.gpus(&table::GPU_TENANTS, |gpu| {
+            Some(gpu.tenants.copied()?.into())
+        })?;
         self.gpus(&table::GPU_ACTIVE_TENANTS, |gpu| {
             Some(gpu.active_tenants.copied()?.into())
         })?;
@@ -170,8 +172,7 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
         self.node(
             &table::FINDING,
             snapshot.findings.iter().map(|finding| {
-                let labels: [&str; 3] =
-                    [&finding.code, finding.severity.label(), &finding.subject];
+                let labels: [&str; 3] = [&finding.code, finding.severity.label(), &finding.subject];
                 (labels.map(Label::Text), 1u64.into())
             }),
         )?;
@@ -196,15 +197,12 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
             .map(move |(reason, &count)| ([nvml.into(), Label::Text(reason)], count.into()));
         // Known in advance, hence there from the start.
         let zeros = Refusal::ALL.map(|reason| ([nvml.into(), reason.label().into()], 0u64.into()));
-        self.node(
-            &table::SOURCE_ERRORS,
-            refusals.chain(errors).chain(zeros),
-        )?;
+        self.node(&table::SOURCE_ERRORS, refusals.chain(errors).chain(zeros))?;
         self.node(
             &table::SOURCE_DURATION,
-            sources
-                .iter()
-                .filter_map(|health| Some(([health.source.label().into()], health.duration?.into()))),
+            sources.iter().filter_map(|health| {
+                Some(([health.source.label().into()], health.duration?.into()))
+            }),
         )?;
         self.node(
             &table::SOURCE_LAST_SUCCESS,
@@ -229,10 +227,7 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
 
     fn agent(&mut self, snapshot: &'a Snapshot, process: &ProcessStats) -> Result<(), E> {
         let build: [&str; 2] = [&snapshot.build.version, &snapshot.build.rustc];
-        self.node(
-            &table::BUILD_INFO,
-            [(build.map(Label::Text), 1u64.into())],
-        )?;
+        self.node(&table::BUILD_INFO, [(build.map(Label::Text), 1u64.into())])?;
         let ProcessStats {
             cpu,
             resident,
@@ -251,11 +246,7 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
         self.own(&table::PROCESS_THREADS, threads)
     }
 
-    fn own(
-        &mut self,
-        metric: &'static Metric,
-        value: Option<impl Into<Number>>,
-    ) -> Result<(), E> {
+    fn own(&mut self, metric: &'static Metric, value: Option<impl Into<Number>>) -> Result<(), E> {
         self.node(metric, value.map(|value| ([], value.into())))
     }
 }
@@ -268,4 +259,3 @@ fn is_up(up: Reading<()>) -> Option<Number> {
         Reading::Failed(_) => Some(false.into()),
     }
 }
-
