@@ -15,10 +15,22 @@ use clap::{Parser, Subcommand};
 #[command(name = "slicewatch", version, max_term_width = 100)]
 pub struct Cli {
     /// What to log: a level, or filters such as `slicewatch=debug`.
-    #[arg(long, global = true, env = "SLICEWATCH_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "SLICEWATCH_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     pub log: String,
     /// How to log, on standard error.
-    #[arg(long, global = true, env = "SLICEWATCH_LOG_FORMAT", default_value = "text", value_enum)]
+    #[arg(
+        long,
+        global = true,
+        env = "SLICEWATCH_LOG_FORMAT",
+        default_value = "text",
+        value_enum
+    )]
     pub log_format: LogFormat,
     #[command(subcommand)]
     pub command: Command,

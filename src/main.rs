@@ -21,8 +21,12 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&cli.log)
-        .with_context(|| format!("--log {:?}: not a level (error, warn, info, debug, trace) or a filter", cli.log))?;
+    let filter = EnvFilter::try_new(&cli.log).with_context(|| {
+        format!(
+            "--log {:?}: not a level (error, warn, info, debug, trace) or a filter",
+            cli.log
+        )
+    })?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

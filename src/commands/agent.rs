@@ -63,8 +63,10 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
 /// Completes on the first SIGTERM or SIGINT; a second one ends the process at once.
 pub async fn terminated() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         // Without handlers the signals end the process by themselves.
         return std::future::pending().await;
     };
@@ -91,12 +93,16 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// A heart that has just beaten.
     pub fn new() -> Self {
-        Self { start: Instant::now(), last_millis: Arc::default() }
+        Self {
+            start: Instant::now(),
+            last_millis: Arc::default(),
+        }
     }
 
     /// The loop has turned.
     pub fn beat(&self) {
-        self.last_millis.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.last_millis
+            .store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
     /// The question, for the health page.

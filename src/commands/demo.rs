@@ -22,7 +22,12 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// Which node to simulate
-    #[arg(long, env = "SLICEWATCH_SCENARIO", default_value = "noisy-neighbour", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "SLICEWATCH_SCENARIO",
+        default_value = "noisy-neighbour",
+        value_name = "NAME"
+    )]
     scenario: String,
     /// Same seed, same world
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
@@ -34,7 +39,12 @@ pub struct DemoArgs {
     #[arg(long, value_name = "TIME")]
     duration: Option<Period>,
     /// Address to serve on
-    #[arg(long, env = "SLICEWATCH_LISTEN", default_value = "127.0.0.1:9735", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "SLICEWATCH_LISTEN",
+        default_value = "127.0.0.1:9735",
+        value_name = "ADDRESS"
+    )]
     listen: SocketAddr,
     /// Print the scenarios and what they show, and end
     #[arg(long)]
@@ -76,7 +86,14 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     std::thread::Builder::new()
         .name("world".into())
         .spawn(move || {
-            turn(agent, start.monotonic, speed, duration, &publish, &heartbeat);
+            turn(
+                agent,
+                start.monotonic,
+                speed,
+                duration,
+                &publish,
+                &heartbeat,
+            );
             let _ = ended.send(());
         })
         .context("no thread for the simulated world")?;

@@ -41,11 +41,11 @@ impl Node {
                 sampler: settings.sampler.clone(),
                 hang_after: settings.nvml_hang_after,
                 clock,
+                pid_namespace: namespace,
                 ..NvmlSettings::default()
             },
             files,
             settings.proc_root.clone(),
-            namespace,
         );
         let kubelet = match &settings.kubelet {
             Kubelet::None => None,
@@ -75,8 +75,14 @@ impl Node {
             Some(kubelet) => kubelet.current(),
             None => no_kubelet(),
         };
-        let sample = NodeSample { at: now, windows: round.windows, silent: round.silent };
-        let step = self.pipeline.step(&sample, &allocations, round.health, kubelet_health);
+        let sample = NodeSample {
+            at: now,
+            windows: round.windows,
+            silent: round.silent,
+        };
+        let step = self
+            .pipeline
+            .step(&sample, &allocations, round.health, kubelet_health);
         if step.ask_kubelet
             && let Some(kubelet) = &self.kubelet
         {

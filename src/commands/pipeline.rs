@@ -56,11 +56,17 @@ impl Pipeline {
         self.ledger.observe(sample, allocations, &names);
         let sources = vec![nvml, kubelet, self.host.health.clone()];
         let snapshot =
-            self.ledger.snapshot(sample.at, self.node.clone(), super::build_info(), sources);
+            self.ledger
+                .snapshot(sample.at, self.node.clone(), super::build_info(), sources);
         let ungranted = ungranted(&snapshot);
-        let ask_kubelet = ungranted.iter().any(|container| !self.ungranted.contains(container));
+        let ask_kubelet = ungranted
+            .iter()
+            .any(|container| !self.ungranted.contains(container));
         self.ungranted = ungranted;
-        Step { snapshot: Arc::new(snapshot), ask_kubelet }
+        Step {
+            snapshot: Arc::new(snapshot),
+            ask_kubelet,
+        }
     }
 }
 
@@ -93,7 +99,11 @@ impl Host {
         }
     }
 
-    fn names(&mut self, sample: &NodeSample, allocations: &Reading<Arc<Allocations>>) -> Arc<PodNames> {
+    fn names(
+        &mut self,
+        sample: &NodeSample,
+        allocations: &Reading<Arc<Allocations>>,
+    ) -> Arc<PodNames> {
         let wanted = has_unnamed(sample, &self.names);
         let due = match self.last_look {
             None => true,
@@ -108,7 +118,11 @@ impl Host {
                 true => self.looks_in_vain.saturating_add(1),
                 false => 0,
             };
-            self.judge(listed, matches!(allocations, Reading::Unsupported), sample.at);
+            self.judge(
+                listed,
+                matches!(allocations, Reading::Unsupported),
+                sample.at,
+            );
         } else if !wanted {
             self.looks_in_vain = 0;
         }
@@ -156,11 +170,13 @@ fn has_unnamed(sample: &NodeSample, names: &PodNames) -> bool {
         .flat_map(|device| &device.lists)
         .flat_map(|list| &list.processes)
         .filter_map(|process| process.facts.value())
-        .any(|facts| match (&facts.cgroup.container_id, &facts.cgroup.pod_uid) {
-            (Some(id), _) => !names.containers.contains_key(id),
-            (None, Some(uid)) => !names.pods.contains_key(uid),
-            (None, None) => false,
-        })
+        .any(
+            |facts| match (&facts.cgroup.container_id, &facts.cgroup.pod_uid) {
+                (Some(id), _) => !names.containers.contains_key(id),
+                (None, Some(uid)) => !names.pods.contains_key(uid),
+                (None, None) => false,
+            },
+        )
 }
 
 /// Containers that are resident without a grant.

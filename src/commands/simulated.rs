@@ -109,7 +109,9 @@ impl SimulatedAgent {
             self.open(now);
         }
         for card in self.cards.values_mut() {
-            let Some(sampler) = &mut card.sampler else { continue };
+            let Some(sampler) = &mut card.sampler else {
+                continue;
+            };
             let poll = sampler.poll(now);
             self.windows.extend(poll.window);
             if let Some(cause) = poll.dead {
@@ -140,11 +142,14 @@ impl SimulatedAgent {
         };
         for source in sources {
             let identity = Arc::new(source.card().clone());
-            let card = self.cards.entry(identity.uuid.clone()).or_insert_with(|| Card {
-                identity: Arc::clone(&identity),
-                sampler: None,
-                cause: Cause::NotYet,
-            });
+            let card = self
+                .cards
+                .entry(identity.uuid.clone())
+                .or_insert_with(|| Card {
+                    identity: Arc::clone(&identity),
+                    sampler: None,
+                    cause: Cause::NotYet,
+                });
             if card.sampler.is_none() {
                 let table =
                     ProcessTable::with_namespace(Arc::clone(&self.files), "/proc", self.namespace);
@@ -159,11 +164,15 @@ impl SimulatedAgent {
                 succeeded(&mut self.kubelet_health, now);
                 self.kubelet = Some((answer, now));
             }
-            Reading::Failed(cause) => failed(&mut self.kubelet_health, cause, "the kubelet is down"),
+            Reading::Failed(cause) => {
+                failed(&mut self.kubelet_health, cause, "the kubelet is down")
+            }
             Reading::Unsupported => {}
         }
         let allocations = match &self.kubelet {
-            Some((answer, at)) if now.since(*at) <= STALE_AFTER => Reading::Value(Arc::clone(answer)),
+            Some((answer, at)) if now.since(*at) <= STALE_AFTER => {
+                Reading::Value(Arc::clone(answer))
+            }
             Some(_) => Reading::Failed(Cause::Stale),
             None => Reading::Failed(Cause::NotYet),
         };
@@ -178,7 +187,12 @@ impl SimulatedAgent {
                 .collect(),
         };
         self.pipeline
-            .step(&sample, &allocations, self.nvml_health.clone(), self.kubelet_health.clone())
+            .step(
+                &sample,
+                &allocations,
+                self.nvml_health.clone(),
+                self.kubelet_health.clone(),
+            )
             .snapshot
     }
 }

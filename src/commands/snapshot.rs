@@ -32,7 +32,12 @@ pub struct SnapshotArgs {
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
     /// Same seed, same simulated world
-    #[arg(long, default_value_t = 1, value_name = "NUMBER", requires = "scenario")]
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_name = "NUMBER",
+        requires = "scenario"
+    )]
     seed: u64,
     /// How long to watch before the reading is taken: shares of time need it
     #[arg(long, default_value = "8s", value_name = "TIME")]
@@ -87,8 +92,10 @@ async fn remote(url: &str, duration: Duration, format: SnapshotFormat) -> anyhow
 }
 
 fn fetch(address: &str) -> anyhow::Result<Arc<Snapshot>> {
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(10)))
+        .build()
+        .into();
     let body = agent
         .get(address)
         .call()
@@ -122,7 +129,9 @@ fn simulated(scenario: &str, seed: u64, duration: Duration) -> anyhow::Result<Pa
             None => (Arc::clone(&snapshot), snapshot),
         });
     });
-    pair.with_context(|| format!("--duration {duration:?} is too short for a reading; write 2s or more"))
+    pair.with_context(|| {
+        format!("--duration {duration:?} is too short for a reading; write 2s or more")
+    })
 }
 
 async fn local(
@@ -148,7 +157,10 @@ async fn local(
     match first {
         Some(first) => Ok((first, last)),
         None => {
-            let nvml = last.sources.iter().find(|health| health.source == crate::model::Source::Nvml);
+            let nvml = last
+                .sources
+                .iter()
+                .find(|health| health.source == crate::model::Source::Nvml);
             let words = nvml.map_or("", |health| &health.detail);
             bail!("no GPU was read within {duration:?}: {words}")
         }
