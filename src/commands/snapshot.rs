@@ -124,6 +124,9 @@ fn simulated(scenario: &str, seed: u64, duration: Duration) -> anyhow::Result<Pa
     let mut agent = SimulatedAgent::new(scenario, seed, start, SamplerSettings::default())?;
     let mut pair: Option<Pair> = None;
     agent.run(start.monotonic + duration, |_, snapshot| {
+        if snapshot.gpus.is_empty() {
+            return;
+        }
         pair = Some(match pair.take() {
             Some((first, _)) => (first, snapshot),
             None => (Arc::clone(&snapshot), snapshot),
