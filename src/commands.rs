@@ -1,7 +1,70 @@
 //! One file a subcommand: composition of the floors, and nothing else.
 
+pub mod agent;
+pub mod demo;
+pub mod node;
 pub mod options;
 pub mod pipeline;
+pub mod simulated;
+pub mod snapshot;
+
+use clap::{Parser, Subcommand};
+
+/// Shows what sharing a GPU really costs, pod by pod.
+#[derive(Debug, Parser)]
+#[command(name = "slicewatch", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to log: a level, or filters such as `slicewatch=debug`.
+    #[arg(
+        long,
+        global = true,
+        env = "SLICEWATCH_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub log: String,
+    /// How to log, on standard error.
+    #[arg(
+        long,
+        global = true,
+        env = "SLICEWATCH_LOG_FORMAT",
+        default_value = "text",
+        value_enum
+    )]
+    pub log_format: LogFormat,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The shape of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Samples this node's GPUs and serves metrics: what the DaemonSet runs.
+    Agent(agent::AgentArgs),
+    /// The same agent on a simulated time-sliced node: no GPU, no cluster.
+    Demo(demo::DemoArgs),
+    /// One reading of this node, of a running agent, or of a scenario.
+    Snapshot(snapshot::SnapshotArgs),
+}
+
+/// Runs a subcommand to its end.
+///
+/// # Errors
+/// One clear line: what was wrong, with which input, and the mend.
+pub async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Agent(args) => agent::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Snapshot(args) => snapshot::run(args).await,
+    }
+}
 
 /// The program's own version and compiler.
 pub fn build_info() -> crate::model::BuildInfo {

@@ -1,27 +1,33 @@
-//! What the host files say of processes and pods.
+//! What the host's files say of processes and pods, without the Kubernetes API.
+//!
+//! `/proc/PID/stat` gives a process its identity (PID and start time), `/proc/PID/cgroup` its
+//! container and pod, `/var/log/pods` and `/var/log/containers` their names. Parsers are pure;
+//! files are read through [`HostFiles`](crate::model::HostFiles), so a test puts any tree behind
+//! them.
 
-use std::sync::Arc;
+mod cgroup;
+mod files;
+mod names;
+mod processes;
+mod stat;
 
-use crate::model::{HostFiles, HostPid, ProcessFacts, Reading};
+use std::io;
 
-/// Facts of the processes a sampler sees, each read once in its life.
-pub struct ProcessTable {}
+use crate::model::Cause;
 
-impl ProcessTable {
-    /// An empty table over these files.
-    pub fn new(files: Arc<dyn HostFiles>, proc_root: &str) -> Self {
-        let _ = (files, proc_root);
-        Self {}
-    }
+pub use cgroup::{CONTAINER_ID_LENGTH, parse_cgroup};
+pub use files::{MAX_FILE_BYTES, MAX_NAMES, RealFiles};
+pub use names::{MAX_ENTRIES, NameBook};
+pub use processes::{INITIAL_PID_NAMESPACE, MAX_PROCESSES, ProcessTable, prove_pid_namespace};
+pub use stat::{Stat, parse_stat};
 
-    /// Who `pid` is now.
-    pub fn look_up(&mut self, pid: HostPid) -> Reading<Arc<ProcessFacts>> {
-        let _ = pid;
-        Reading::Unsupported
-    }
-
-    /// Forgets every process whose PID is not among these.
-    pub fn retain(&mut self, listed: impl Fn(HostPid) -> bool) {
-        let _ = listed;
+/// The reason that an I/O error stands for.
+fn cause_of(error: &io::Error) -> Cause {
+    match error.kind() {
+        io::ErrorKind::NotFound => Cause::NotFound,
+        io::ErrorKind::PermissionDenied => Cause::PermissionDenied,
+        io::ErrorKind::TimedOut => Cause::Timeout,
+        io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge => Cause::Malformed,
+        _ => Cause::Other,
     }
 }

@@ -9,4 +9,5 @@ pub mod gpu;
 pub mod library;
 mod raw;
 
+pub use driver::{NvmlHandle, NvmlRound, NvmlSettings, start};
 pub use raw::Session;

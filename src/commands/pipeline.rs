@@ -1,24 +1,46 @@
 //! From samples to snapshots: the one path that agent, demo and tests share.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::analyse::ledger::Ledger;
-use crate::model::{Allocations, NodeSample, PodNames, Reading, Snapshot, SourceHealth};
+use crate::collect::host::NameBook;
+use crate::model::{
+    Allocations, Cause, Moment, NodeSample, PodNames, Reading, Snapshot, Source, SourceHealth,
+};
+
+/// Between two looks for names that stay unknown after [`EAGER_LOOKS`].
+const PATIENT: Duration = Duration::from_secs(30);
+/// Looks for unknown names that follow each other without waiting.
+const EAGER_LOOKS: u32 = 5;
 
 /// The agent's memory, and what it needs to say who it is.
-#[derive(Debug)]
 pub struct Pipeline {
     ledger: Ledger,
     node: Option<Arc<str>>,
+    host: Host,
+    ungranted: HashSet<Container>,
+}
+
+type Container = (Arc<str>, Arc<str>, Arc<str>);
+
+/// What one step came to.
+pub struct Step {
+    pub snapshot: Arc<Snapshot>,
+    /// True where a container was seen resident without a grant for the first time: the kubelet
+    /// should be asked at once.
+    pub ask_kubelet: bool,
 }
 
 impl Pipeline {
-    /// A pipeline that has seen nothing.
-    pub fn new(node: Option<Arc<str>>) -> Self {
+    /// A pipeline that has seen nothing. `namespace` is the proof that PIDs are the host's.
+    pub fn new(node: Option<Arc<str>>, book: NameBook, namespace: Reading<()>) -> Self {
         Self {
             ledger: Ledger::new(),
             node,
+            host: Host::new(book, namespace),
+            ungranted: HashSet::new(),
         }
     }
 
@@ -27,19 +49,120 @@ impl Pipeline {
         &mut self,
         sample: &NodeSample,
         allocations: &Reading<Arc<Allocations>>,
-        names: &PodNames,
-        sources: Vec<SourceHealth>,
-    ) -> Arc<Snapshot> {
-        self.ledger.observe(sample, allocations, names);
-        Arc::new(
+        nvml: SourceHealth,
+        kubelet: SourceHealth,
+    ) -> Step {
+        let names = self.host.names(sample, allocations);
+        self.ledger.observe(sample, allocations, &names);
+        let sources = vec![nvml, kubelet, self.host.health.clone()];
+        let snapshot =
             self.ledger
-                .snapshot(sample.at, self.node.clone(), super::build_info(), sources),
-        )
+                .snapshot(sample.at, self.node.clone(), super::build_info(), sources);
+        let ungranted = ungranted(&snapshot);
+        let ask_kubelet = ungranted
+            .iter()
+            .any(|container| !self.ungranted.contains(container));
+        self.ungranted = ungranted;
+        Step {
+            snapshot: Arc::new(snapshot),
+            ask_kubelet,
+        }
+    }
+}
+
+/// The host's names, looked up when something has none.
+struct Host {
+    book: NameBook,
+    namespace: Reading<()>,
+    names: Arc<PodNames>,
+    last_look: Option<Moment>,
+    looks_in_vain: u32,
+    health: SourceHealth,
+}
+
+impl Host {
+    fn new(book: NameBook, namespace: Reading<()>) -> Self {
+        Self {
+            names: book.names(),
+            book,
+            namespace,
+            last_look: None,
+            looks_in_vain: 0,
+            health: SourceHealth {
+                source: Source::Host,
+                up: Reading::Failed(Cause::NotYet),
+                detail: "".into(),
+                errors: BTreeMap::new(),
+                duration: None,
+                last_success: None,
+            },
+        }
+    }
+
+    fn names(
+        &mut self,
+        sample: &NodeSample,
+        allocations: &Reading<Arc<Allocations>>,
+    ) -> Arc<PodNames> {
+        let wanted = has_unnamed(sample, &self.names);
+        let due = match self.last_look {
+            None => true,
+            Some(last) if wanted && self.looks_in_vain < EAGER_LOOKS => last != sample.at,
+            Some(last) => sample.at.since(last) >= PATIENT,
+        };
+        if due {
+            let (names, listed) = self.book.refresh(sample.at);
+            self.names = names;
+            self.last_look = Some(sample.at);
+            self.looks_in_vain = match has_unnamed(sample, &self.names) {
+                true => self.looks_in_vain.saturating_add(1),
+                false => 0,
+            };
+            self.judge(
+                listed,
+                matches!(allocations, Reading::Unsupported),
+                sample.at,
+            );
+        } else if !wanted {
+            self.looks_in_vain = 0;
+        }
+        Arc::clone(&self.names)
+    }
+
+    fn judge(&mut self, listed: Reading<()>, no_kubelet: bool, now: Moment) {
+        let (up, detail) = match (self.namespace, listed) {
+            (Reading::Failed(cause), _) => (
+                Reading::Failed(cause),
+                "the agent does not see the host's processes: /proc/self/ns/pid is not the \
+                 initial PID namespace",
+            ),
+            // A machine without a kubelet has no pods to name.
+            (_, Reading::Failed(Cause::NotFound)) if no_kubelet => (Reading::Value(()), ""),
+            (_, Reading::Failed(cause)) => (
+                Reading::Failed(cause),
+                "the pod log folders cannot be listed: mount /var/log/pods and \
+                 /var/log/containers read-only, or give --pod-log-dir and --container-log-dir",
+            ),
+            _ => (Reading::Value(()), ""),
+        };
+        if up != self.health.up {
+            match up {
+                Reading::Failed(cause) => tracing::warn!(cause = cause.label(), "host: {detail}"),
+                _ => tracing::info!("host: process and pod names can be read"),
+            }
+        }
+        if let Reading::Failed(cause) = up {
+            *self.health.errors.entry(cause.label().into()).or_insert(0) += 1;
+        } else {
+            self.health.last_success = Some(now.unix);
+        }
+        self.health.up = up;
+        self.health.detail = detail.into();
     }
 }
 
 /// Whether a process of the sample is in a pod whose names are not known yet.
-pub fn has_unnamed(sample: &NodeSample, names: &PodNames) -> bool {
+fn has_unnamed(sample: &NodeSample, names: &PodNames) -> bool {
     sample
         .windows
         .iter()
@@ -56,8 +179,8 @@ pub fn has_unnamed(sample: &NodeSample, names: &PodNames) -> bool {
         )
 }
 
-/// Containers that are resident without a grant: news to ask the kubelet about.
-pub fn ungranted(snapshot: &Snapshot) -> HashSet<(Arc<str>, Arc<str>, Arc<str>)> {
+/// Containers that are resident without a grant.
+fn ungranted(snapshot: &Snapshot) -> HashSet<Container> {
     snapshot
         .gpus
         .iter()

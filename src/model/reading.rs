@@ -58,7 +58,7 @@ impl Cause {
     }
 }
 
-/// A value, or the reason there is none. In JSON: `{"value": 1}`, `{"unsupported": true}` or
+/// A value, or the reason there is none. In JSON: `{"value": 1}`, `"unsupported"` or
 /// `{"failed": "gpu_lost"}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

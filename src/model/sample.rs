@@ -43,6 +43,7 @@ pub struct GpuIdentity {
 pub struct MigProfile {
     pub profile: Arc<str>,
     /// Memory as really usable.
+    #[serde(rename = "memory_bytes")]
     pub memory: Bytes,
     pub multiprocessors: u32,
     /// Compute slices of an instance.

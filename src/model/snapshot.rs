@@ -1,4 +1,5 @@
-//! What the agent says: one immutable value, of one instant, that everything outward reads.
+//! What the agent says: one immutable value, of one instant, that everything outward reads. Its
+//! JSON form names the unit of every number: bytes or seconds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -122,6 +123,7 @@ pub struct ProcessView {
     pub pid: HostPid,
     /// The kernel's `comm`; empty where it is not known.
     pub name: Arc<str>,
+    #[serde(rename = "memory_bytes")]
     pub memory: Reading<Bytes>,
     pub owner: Owner,
 }
@@ -139,19 +141,25 @@ pub struct ContainerView {
     pub evidence: Evidence,
     /// False in the 75 s after its last process and grant: counters and the peak stay, gauges end.
     pub present: bool,
+    #[serde(rename = "memory_bytes")]
     pub memory: Reading<Bytes>,
     /// Highest sum over its processes in one list, trailing 60 s.
+    #[serde(rename = "memory_peak_bytes")]
     pub memory_peak: Reading<Bytes>,
     /// (total - reserved) / replicas x granted; `Unsupported` where nothing is granted.
+    #[serde(rename = "fair_share_bytes")]
     pub fair_share: Reading<Bytes>,
     /// Replicas of this device granted to it; 0: it is resident without a grant. Unknown while the
     /// kubelet does not answer.
     pub replicas: Reading<u32>,
     pub processes: u32,
     /// `Unsupported` under MIG and MPS, where a share of time cannot be measured.
+    #[serde(rename = "gpu_seconds")]
     pub gpu_time: Reading<GpuSeconds>,
     pub gpu_samples: u64,
+    #[serde(rename = "active_seconds", with = "super::time::seconds")]
     pub active: Duration,
+    #[serde(rename = "contended_seconds", with = "super::time::seconds")]
     pub contended: Duration,
     pub exits_under_pressure: u64,
     pub claims: Vec<DraClaim>,
@@ -165,13 +173,18 @@ pub struct GpuView {
     pub up: Reading<()>,
     pub sharing: Sharing,
     /// The figures that the rows below balance against.
+    #[serde(rename = "memory_bytes")]
     pub memory: Reading<Memory>,
     /// Trailing 60 s.
+    #[serde(rename = "used_peak_bytes")]
     pub used_peak: Reading<Bytes>,
+    #[serde(rename = "pressure_seconds", with = "super::time::seconds")]
     pub pressure: Duration,
     /// Named remainders; empty where the list is unknown. Complete with the containers' rows.
+    #[serde(rename = "unattributed_bytes")]
     pub unattributed: Reading<BTreeMap<Remainder, Bytes>>,
     /// Used minus every row; `Failed(Torn)` where no whole list is young enough.
+    #[serde(rename = "unexplained_bytes")]
     pub unexplained: Reading<SignedBytes>,
     pub torn_windows: u64,
     /// Advertised by the device plugin; `Failed` while the kubelet was not heard.
@@ -184,7 +197,9 @@ pub struct GpuView {
     /// Containers in which allocation and residence disagree: granted here and resident only
     /// elsewhere, or resident without a grant.
     pub disagreements: Reading<u32>,
+    #[serde(rename = "busy_seconds")]
     pub busy: Reading<GpuSeconds>,
+    #[serde(rename = "contended_seconds", with = "super::time::seconds::reading")]
     pub contended: Reading<Duration>,
     /// Counts since start by XID number; the well-known ones are there from the start.
     pub xids: BTreeMap<u32, u64>,
@@ -204,6 +219,7 @@ pub struct WorkloadTotal {
     pub workload: Arc<str>,
     /// `Deployment`, `Job` … `Pod` where no owner is known.
     pub kind: Arc<str>,
+    #[serde(rename = "gpu_seconds")]
     pub gpu_time: GpuSeconds,
 }
 
@@ -237,8 +253,13 @@ pub struct SourceHealth {
     /// By reason label, since start.
     pub errors: BTreeMap<Arc<str>, u64>,
     /// Of the last round.
+    #[serde(rename = "duration_seconds", with = "super::time::seconds::option")]
     pub duration: Option<Duration>,
     /// Since 1970, of the last good round.
+    #[serde(
+        rename = "last_success_unix_seconds",
+        with = "super::time::seconds::option"
+    )]
     pub last_success: Option<Duration>,
 }
 

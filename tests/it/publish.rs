@@ -1,1 +1,220 @@
+//! What leaves the agent, made from snapshots by hand.
 
+mod example;
+mod hostile;
+mod parse;
+mod server;
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use slicewatch::model::{GpuSeconds, Reading, Snapshot};
+use slicewatch::publish::metrics::{Format, TABLE, document, encode};
+use slicewatch::publish::terminal;
+
+fn body(snapshot: Snapshot, format: Format) -> Vec<u8> {
+    encode(&Arc::new(snapshot), &example::process(), format)
+}
+
+fn text_body(snapshot: Snapshot, format: Format) -> String {
+    String::from_utf8(body(snapshot, format)).unwrap()
+}
+
+#[test]
+fn golden_text() {
+    insta::assert_snapshot!(text_body(example::full(), Format::Text));
+}
+
+#[test]
+fn golden_openmetrics() {
+    insta::assert_snapshot!(text_body(example::full(), Format::OpenMetrics));
+}
+
+#[test]
+fn golden_protobuf() {
+    let mut out = String::new();
+    for family in parse::messages(&body(example::full(), Format::Protobuf)).unwrap() {
+        writeln!(out, "{} {:?} {:?}", family.name, family.kind(), family.unit).unwrap();
+        for metric in &family.metric {
+            let labels: Vec<_> = metric
+                .label
+                .iter()
+                .map(|pair| format!("{}={:?}", pair.name, pair.value))
+                .collect();
+            let value = metric.counter.or(metric.gauge).unwrap().value;
+            writeln!(out, "  {} {value}", labels.join(" ")).unwrap();
+        }
+    }
+    insta::assert_snapshot!(out);
+}
+
+#[test]
+fn golden_json() {
+    insta::assert_json_snapshot!(example::full());
+}
+
+#[test]
+fn golden_table() {
+    insta::assert_snapshot!(terminal::table(&example::full(), Some(160)));
+}
+
+#[test]
+fn golden_narrow_table_between_two_snapshots() {
+    let earlier = example::full();
+    let mut later = example::full();
+    later.at = later.at.later(std::time::Duration::from_secs(10));
+    let container = &mut later.gpus[0].containers[0];
+    container.gpu_time = Reading::Value(GpuSeconds(127.4));
+    container.gpu_samples += 20;
+    // A counter that goes back: the agent was started anew.
+    later.gpus[0].containers[2].gpu_samples = 0;
+    let text = terminal::table_between(&earlier, &later, Some(100));
+    assert!(text.contains("40.0 %"), "{text}");
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn golden_table_of_a_node_without_gpus() {
+    insta::assert_snapshot!(terminal::table(&example::empty(), None));
+}
+
+#[test]
+fn the_json_form_comes_back_as_it_was() {
+    let snapshot = example::full();
+    let json = serde_json::to_string(&snapshot).unwrap();
+    assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["at"]["unix_seconds"], 1_795_255_384.5);
+}
+
+#[test]
+fn the_three_forms_say_the_same() {
+    let text = parse::text(&text_body(example::full(), Format::Text)).unwrap();
+    let open = parse::openmetrics(&text_body(example::full(), Format::OpenMetrics)).unwrap();
+    let proto = parse::protobuf(&body(example::full(), Format::Protobuf)).unwrap();
+    assert_eq!(text, open);
+    assert_eq!(text, proto);
+}
+
+#[test]
+fn every_metric_of_the_table_is_in_the_example_with_its_labels() {
+    let families = parse::text(&text_body(example::full(), Format::Text)).unwrap();
+    for metric in TABLE {
+        // The example's process has no limit of descriptors.
+        if metric.name == "process_max_fds" {
+            assert!(!families.contains_key(metric.name));
+            continue;
+        }
+        let (kind, series) = families
+            .get(metric.name)
+            .unwrap_or_else(|| panic!("{} has no series", metric.name));
+        assert_eq!(kind, metric.kind.label());
+        let mut wanted: Vec<_> = metric.labels().collect();
+        wanted.sort_unstable();
+        for labels in series.keys() {
+            assert!(labels.keys().eq(&wanted), "{}: {labels:?}", metric.name);
+        }
+    }
+    assert_eq!(families.len(), TABLE.len() - 1);
+}
+
+/// (family, label, value, how many series it has there).
+#[test]
+fn unknown_gives_no_series() {
+    let families = parse::text(&text_body(example::full(), Format::Text)).unwrap();
+    let count = |name: &str, label: &str, value: &str| {
+        families[&format!("slicewatch_{name}")]
+            .1
+            .keys()
+            .filter(|labels| labels.get(label).is_some_and(|have| have == value))
+            .count()
+    };
+    let cases = [
+        // Of a lost GPU: identity, its state, counters and what the kubelet says.
+        ("gpu_info", "gpu_uuid", "GPU-1111", 1),
+        ("gpu_up", "gpu_uuid", "GPU-1111", 1),
+        ("gpu_framebuffer_used_bytes", "gpu_uuid", "GPU-1111", 0),
+        (
+            "gpu_framebuffer_unattributed_bytes",
+            "gpu_uuid",
+            "GPU-1111",
+            0,
+        ),
+        ("gpu_tenants", "gpu_uuid", "GPU-1111", 0),
+        ("gpu_busy_seconds_total", "gpu_uuid", "GPU-1111", 1),
+        ("gpu_replicas", "gpu_uuid", "GPU-1111", 1),
+        // Of a card in MIG mode: no more than identity, state and faults.
+        ("gpu_info", "gpu_uuid", "GPU-2222", 1),
+        ("gpu_up", "gpu_uuid", "GPU-2222", 1),
+        ("gpu_xid_errors_total", "gpu_uuid", "GPU-2222", 2),
+        (
+            "gpu_framebuffer_pressure_seconds_total",
+            "gpu_uuid",
+            "GPU-2222",
+            0,
+        ),
+        ("gpu_replicas", "gpu_uuid", "GPU-2222", 0),
+        // Of an instance: memory, and no time; its kubelet was not heard.
+        ("pod_framebuffer_bytes", "pod", "slice-0", 1),
+        ("pod_gpu_seconds_total", "pod", "slice-0", 0),
+        ("pod_gpu_samples_total", "pod", "slice-0", 0),
+        ("pod_active_seconds_total", "pod", "slice-0", 0),
+        ("pod_replicas", "pod", "slice-0", 0),
+        ("pod_processes", "pod", "slice-0", 1),
+        // Of a container that is gone: peak and counters.
+        ("pod_framebuffer_bytes", "pod", "killed-0", 0),
+        ("pod_info", "pod", "killed-0", 0),
+        ("pod_processes", "pod", "killed-0", 0),
+        ("pod_replicas", "pod", "killed-0", 0),
+        ("pod_framebuffer_peak_bytes", "pod", "killed-0", 1),
+        ("pod_gpu_seconds_total", "pod", "killed-0", 1),
+        ("pod_exits_under_pressure_total", "pod", "killed-0", 1),
+        // Memory that the driver does not tell; a container that is not known by name.
+        ("pod_framebuffer_bytes", "pod", example::HOSTILE, 0),
+        ("pod_gpu_seconds_total", "namespace", example::HOSTILE, 1),
+    ];
+    for (name, label, value, wanted) in cases {
+        assert_eq!(count(name, label, value), wanted, "{name} {label}={value}");
+    }
+    let seconds = &families["slicewatch_pod_gpu_seconds_total"].1;
+    let train: Vec<_> = seconds
+        .iter()
+        .filter(|(labels, _)| labels["pod"] == "train-0")
+        .collect();
+    assert_eq!(train.len(), 1, "one series for a restarted container");
+    assert_eq!(*train[0].1, 123.4, "that of the one which is there");
+    let up = &families["slicewatch_gpu_up"].1;
+    let lost = up
+        .iter()
+        .find(|(labels, _)| labels["gpu_uuid"] == "GPU-1111");
+    assert_eq!(lost.map(|(_, value)| *value), Some(0.0));
+}
+
+#[test]
+fn tables_keep_their_width_and_names_stay_in_their_line() {
+    for width in [60, 100, 200] {
+        let text = terminal::table(&example::full(), Some(width));
+        for line in text.lines() {
+            let columns = unicode_width::UnicodeWidthStr::width(line);
+            assert!(columns <= usize::from(width), "{columns} columns: {line}");
+        }
+    }
+    let text = terminal::table(&example::full(), None);
+    assert!(text.contains(r#"we"ird\\n<b>🦀"#), "{text}");
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
+    assert!(terminal::table(&example::empty(), None).contains("No GPU"));
+}
+
+#[test]
+fn metrics_md_is_made_from_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/dashboards/METRICS.md");
+    let wanted = document::document();
+    if std::env::var_os("SLICEWATCH_UPDATE").is_some() {
+        std::fs::write(path, &wanted).unwrap();
+    }
+    let have = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        have == wanted,
+        "dashboards/METRICS.md is not what the table says: run the command that stands in it"
+    );
+}

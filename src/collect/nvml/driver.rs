@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::collect::clock::Clock;
 use crate::collect::sampler::SamplerSettings;
-use crate::model::{Cause, GpuIdentity, GpuWindow, HostFiles, Moment, SourceHealth};
+use crate::model::{Cause, GpuIdentity, GpuWindow, HostFiles, Moment, Reading, SourceHealth};
 
 use board::{Board, locked};
 use supervisor::{Event, Supervisor};
@@ -45,6 +45,8 @@ pub struct NvmlSettings {
     pub retry_max: Duration,
     /// The agent's clock, whose moments the windows carry.
     pub clock: Clock,
+    /// The proof that this PID namespace is the one whose PIDs the driver tells.
+    pub pid_namespace: Reading<()>,
 }
 
 impl Default for NvmlSettings {
@@ -58,6 +60,7 @@ impl Default for NvmlSettings {
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(30),
             clock: Clock::new(),
+            pid_namespace: Reading::Failed(Cause::PidNamespace),
         }
     }
 }

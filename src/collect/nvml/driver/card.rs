@@ -70,7 +70,11 @@ pub(super) fn spawn(
 fn run(context: &Context, gpu: NvmlGpu, watch: &Watch) -> Option<Cause> {
     let settings = &context.settings;
     let clock = settings.clock;
-    let processes = ProcessTable::new(Arc::clone(&context.host), &context.proc_root);
+    let processes = ProcessTable::with_namespace(
+        Arc::clone(&context.host),
+        &context.proc_root,
+        settings.pid_namespace,
+    );
     let sampling = settings.sampler.clone();
     let mut sampler = Sampler::new(Box::new(gpu), processes, sampling, clock.now());
     let cause = loop {

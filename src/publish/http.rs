@@ -1,0 +1,270 @@
+//! The agent's HTTP side: metrics, the snapshot, health and a landing page. It reads the latest
+//! snapshot from a channel and nothing else: no request touches a device or waits for one.
+
+mod bodies;
+mod landing;
+mod negotiate;
+mod serve;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use crate::model::{Cause, Reading, Snapshot};
+
+use bodies::{Cache, Kind};
+
+pub use negotiate::{accepts_gzip, format};
+pub use serve::serve;
+
+/// Requests answered at the same time; more are told to come back.
+const MAX_REQUESTS: usize = 16;
+
+/// Why the agent cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// Someone else has the port.
+    #[error(
+        "cannot listen on {addr}: another program already does; end it, or give the agent another address"
+    )]
+    InUse { addr: SocketAddr, source: io::Error },
+    /// The address is none of this host's.
+    #[error(
+        "cannot listen on {addr}: this host has no such address; give one it has, or 0.0.0.0 for all"
+    )]
+    NoSuchAddress { addr: SocketAddr, source: io::Error },
+    /// Ports under 1024 need a right.
+    #[error(
+        "cannot listen on {addr}: permission denied; give a port of 1024 or more, or the agent CAP_NET_BIND_SERVICE"
+    )]
+    PermissionDenied { addr: SocketAddr, source: io::Error },
+    /// Anything else.
+    #[error("cannot listen on {addr}: {source}; check the address")]
+    Other { addr: SocketAddr, source: io::Error },
+}
+
+/// Starts to listen on `addr`.
+///
+/// # Errors
+/// [`HttpError`], which names the address and what to do.
+pub async fn bind(addr: SocketAddr) -> Result<TcpListener, HttpError> {
+    TcpListener::bind(addr)
+        .await
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => HttpError::InUse { addr, source },
+            io::ErrorKind::AddrNotAvailable => HttpError::NoSuchAddress { addr, source },
+            io::ErrorKind::PermissionDenied => HttpError::PermissionDenied { addr, source },
+            _ => HttpError::Other { addr, source },
+        })
+}
+
+/// What every request sees.
+#[derive(Clone)]
+pub struct HttpState {
+    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    alive: Arc<dyn Fn() -> bool + Send + Sync>,
+    cache: Arc<Cache>,
+    slots: Arc<Semaphore>,
+}
+
+impl fmt::Debug for HttpState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpState").finish_non_exhaustive()
+    }
+}
+
+impl HttpState {
+    /// Serves the latest of `snapshots`; `alive` says whether the agent's loop still turns, and
+    /// must not depend on a device or source.
+    pub fn new(
+        snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+        alive: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            snapshots,
+            alive: Arc::new(alive),
+            cache: Arc::default(),
+            slots: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        }
+    }
+
+    fn latest(&self) -> Option<Arc<Snapshot>> {
+        self.snapshots.borrow().clone()
+    }
+}
+
+/// All paths.
+pub fn router(state: HttpState) -> Router {
+    Router::new()
+        .route("/", get(landing_page))
+        .route("/style.css", get(style))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/snapshot", get(snapshot))
+        .route("/-/healthy", get(healthy))
+        .route("/-/ready", get(ready))
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(middleware::from_fn_with_state(state.clone(), limit))
+        .with_state(state)
+}
+
+/// Answers 503 at once where too many requests are being answered. Health has its own door: a
+/// crowd of scrapes must not get the agent restarted.
+async fn limit(State(state): State<HttpState>, request: Request, next: Next) -> Response {
+    let _slot = if request.uri().path().starts_with("/-/") {
+        None
+    } else if let Ok(slot) = state.slots.try_acquire() {
+        Some(slot)
+    } else {
+        let mut busy = plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many requests at the same time: try again in a second.\n",
+        );
+        let headers = busy.headers_mut();
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        return busy;
+    };
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(
+        HeaderName::from_static("x-content-type-options"),
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn plain(status: StatusCode, text: impl Into<Body>) -> Response {
+    let kind = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (status, kind, text.into()).into_response()
+}
+
+const NOT_YET: &str = "Not ready: no snapshot was taken yet.\n";
+
+async fn metrics(State(state): State<HttpState>, headers: HeaderMap) -> Response {
+    let format = format(headers.get_all(ACCEPT).iter().filter_map(text));
+    body(&state, Kind::Metrics(format), &headers).await
+}
+
+async fn snapshot(State(state): State<HttpState>, headers: HeaderMap) -> Response {
+    body(&state, Kind::Json, &headers).await
+}
+
+/// A body of the latest snapshot, made once for all who ask.
+async fn body(state: &HttpState, kind: Kind, headers: &HeaderMap) -> Response {
+    let Some(snapshot) = state.latest() else {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, NOT_YET);
+    };
+    let gzip = accepts_gzip(headers.get_all(ACCEPT_ENCODING).iter().filter_map(text));
+    let bodies = state.cache.of(&snapshot);
+    let made = match bodies.ready(kind, gzip) {
+        Some(bytes) => bytes,
+        // Milliseconds of work on a large node: not on the thread that serves the others.
+        None => {
+            let work = move || bodies.make(kind, gzip, &snapshot);
+            tokio::task::spawn_blocking(work)
+                .await
+                .unwrap_or_else(|error| Err(error.to_string()))
+        }
+    };
+    match made {
+        Ok(bytes) => encoded(kind, gzip, bytes),
+        Err(error) => plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("The snapshot could not be encoded: {error}\n"),
+        ),
+    }
+}
+
+fn encoded(kind: Kind, gzip: bool, bytes: Bytes) -> Response {
+    let mut response = bytes.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind.content_type()));
+    headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    if gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+/// A header as text; one that is not is as good as none.
+fn text(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok()
+}
+
+async fn healthy(State(state): State<HttpState>) -> Response {
+    if (state.alive)() {
+        plain(StatusCode::OK, "The agent's loop is running.\n")
+    } else {
+        plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The agent's loop stands still.\n",
+        )
+    }
+}
+
+async fn ready(State(state): State<HttpState>) -> Response {
+    let Some(snapshot) = state.latest() else {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, NOT_YET);
+    };
+    let waiting: Vec<_> = snapshot
+        .sources
+        .iter()
+        .filter(|health| health.up == Reading::Failed(Cause::NotYet))
+        .map(|health| health.source.label())
+        .collect();
+    if waiting.is_empty() {
+        plain(StatusCode::OK, "Ready.\n")
+    } else {
+        plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("Not ready: not tried yet: {}.\n", waiting.join(", ")),
+        )
+    }
+}
+
+async fn landing_page(State(state): State<HttpState>) -> Response {
+    let html = landing::page(state.latest().as_deref());
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (
+            HeaderName::from_static("content-security-policy"),
+            "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
+        (HeaderName::from_static("referrer-policy"), "no-referrer"),
+    ];
+    (headers, html).into_response()
+}
+
+async fn style() -> Response {
+    ([(CONTENT_TYPE, "text/css; charset=utf-8")], landing::STYLE).into_response()
+}
+
+async fn not_found(uri: Uri) -> Response {
+    // The path is the client's own, still percent-encoded, and goes out as plain text.
+    plain(
+        StatusCode::NOT_FOUND,
+        format!("There is nothing at {}; / has links.\n", uri.path()),
+    )
+}
+
+async fn not_allowed(method: Method, uri: Uri) -> Response {
+    plain(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{} can only be read, not {method}.\n", uri.path()),
+    )
+}

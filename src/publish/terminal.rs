@@ -1,0 +1,165 @@
+//! The snapshot as tables for a terminal: each GPU, then its pods.
+
+mod cells;
+mod gpu;
+
+use std::fmt::{Display, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+use crate::model::{Cause, Moment, Reading, Snapshot};
+
+use cells::printable;
+use gpu::Rates;
+
+/// One snapshot as text, no wider than `width` columns where one is given. Time is shown as
+/// GPU seconds since the container was first seen; [`table_between`] shows shares.
+pub fn table(snapshot: &Snapshot, width: Option<u16>) -> String {
+    render(snapshot, None, width)
+}
+
+/// The later of two snapshots, with the share of each GPU's time that each pod received between
+/// them. A share is unknown where a counter went back or is not in both.
+pub fn table_between(earlier: &Snapshot, later: &Snapshot, width: Option<u16>) -> String {
+    render(later, Some(earlier), width)
+}
+
+fn render(snapshot: &Snapshot, earlier: Option<&Snapshot>, width: Option<u16>) -> String {
+    let mut out = String::new();
+    line(&mut out, width, heading(snapshot, earlier));
+    for view in &snapshot.gpus {
+        let rates = earlier.map(|earlier| Rates::new(earlier, snapshot.at, view));
+        out.push('\n');
+        for text in gpu::heading(view) {
+            line(&mut out, width, text);
+        }
+        push_table(&mut out, &mut gpu::pods(view, rates.as_ref()), width);
+    }
+    for card in &snapshot.mig_cards {
+        out.push('\n');
+        line(&mut out, width, gpu::card(card));
+    }
+    if snapshot.gpus.is_empty() {
+        let reason = match snapshot.nvml_cause() {
+            Some(cause) => format!("No GPU to show: {}.", cells::words(cause)),
+            None => "No GPU to show.".to_owned(),
+        };
+        line(&mut out, width, reason);
+    }
+    notes(&mut out, snapshot, width);
+    out
+}
+
+fn heading(snapshot: &Snapshot, earlier: Option<&Snapshot>) -> String {
+    let node = snapshot.node.as_deref().map_or_else(
+        || "this node".to_owned(),
+        |node| format!("node {}", printable(node)),
+    );
+    let mut text = format!("{node}, {} UTC", clock(snapshot.at));
+    if let Some(earlier) = earlier {
+        let span = snapshot.at.since(earlier.at).as_secs_f64();
+        let _ = write!(text, ", shares over {span:.1} s");
+    }
+    text
+}
+
+/// `2026-11-21 10:00:00` of an instant's wall clock.
+fn clock(at: Moment) -> impl Display {
+    let seconds = at.unix.as_secs();
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days to civil date, counted from 1 March of the year 0 so that leap days come last.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
+/// Sources that are not up, and findings, after the tables.
+fn notes(out: &mut String, snapshot: &Snapshot, width: Option<u16>) {
+    let mut notes = Vec::new();
+    for health in &snapshot.sources {
+        match health.up {
+            Reading::Value(()) => {}
+            Reading::Unsupported => notes.push(format!("{}: not here", health.source.label())),
+            Reading::Failed(Cause::NotYet) => {
+                notes.push(format!("{}: not tried yet", health.source.label()));
+            }
+            Reading::Failed(cause) => notes.push(format!(
+                "{}: {}: {}",
+                health.source.label(),
+                cells::words(cause),
+                printable(&health.detail)
+            )),
+        }
+    }
+    for finding in &snapshot.findings {
+        notes.push(format!(
+            "{}: {} ({}): {} {}",
+            finding.severity.label(),
+            printable(&finding.code),
+            printable(&finding.subject),
+            printable(&finding.evidence),
+            printable(&finding.mend),
+        ));
+    }
+    if !notes.is_empty() {
+        out.push('\n');
+    }
+    for note in notes {
+        line(out, width, note);
+    }
+}
+
+/// A line of text, wrapped at words where it is wider than the terminal.
+fn line(out: &mut String, width: Option<u16>, text: String) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).add_row([text]);
+    if let Some(column) = table.column_mut(0) {
+        column.set_padding((0, 0));
+    }
+    push_table(out, &mut table, width);
+}
+
+fn push_table(out: &mut String, table: &mut Table, width: Option<u16>) {
+    if let Some(width) = width {
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width.max(40));
+    }
+    for row in table.lines() {
+        out.push_str(row.trim_end());
+        out.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn instants_show_as_dates() {
+        let cases = [
+            (0, "1970-01-01 00:00:00"),
+            (951_782_400, "2000-02-29 00:00:00"),
+            (951_868_799, "2000-02-29 23:59:59"),
+            (951_868_800, "2000-03-01 00:00:00"),
+            (1_795_255_384, "2026-11-21 10:03:04"),
+            (4_107_542_400, "2100-03-01 00:00:00"),
+        ];
+        for (seconds, wanted) in cases {
+            let at = Moment {
+                unix: Duration::from_secs(seconds),
+                ..Moment::default()
+            };
+            assert_eq!(clock(at).to_string(), wanted);
+        }
+    }
+}

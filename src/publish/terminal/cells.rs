@@ -1,0 +1,83 @@
+//! Values as words: unknown is never shown as 0, and names cannot steer the terminal.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use crate::model::{Bytes, Cause, Reading, SignedBytes};
+
+/// A name with everything that could move the cursor, end the line or hide text written out.
+pub(super) fn printable(name: &str) -> Cow<'_, str> {
+    if !name.chars().any(steers) {
+        return Cow::Borrowed(name);
+    }
+    let mut out = String::with_capacity(name.len() + 8);
+    for character in name.chars() {
+        if steers(character) {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Control characters, line separators, and the marks that turn the direction of text or have no
+/// width. The joiner within emoji is harmless.
+fn steers(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200c}' | '\u{200e}' | '\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A cause as words.
+pub(super) fn words(cause: Cause) -> String {
+    cause.label().replace('_', " ")
+}
+
+/// The value, `-` where there can be none, `? (why)` where it is not known.
+pub(super) fn reading<T: Display>(reading: &Reading<T>) -> String {
+    match reading {
+        Reading::Value(value) => value.to_string(),
+        Reading::Unsupported => "-".to_owned(),
+        Reading::Failed(cause) => format!("? ({})", words(*cause)),
+    }
+}
+
+/// A difference of sizes with its sign.
+pub(super) fn signed(bytes: SignedBytes) -> String {
+    let sign = if bytes.0 < 0 { "-" } else { "" };
+    format!("{sign}{}", Bytes(bytes.0.unsigned_abs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_steer_the_terminal() {
+        let cases = [
+            ("train-0", "train-0"),
+            ("🦀 é", "🦀 é"),
+            ("a\nb", "a\\nb"),
+            ("\u{1b}[2Jx", "\\u{1b}[2Jx"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+            ("a\u{202e}b", "a\\u{202e}b"),
+            ("\u{200b}", "\\u{200b}"),
+        ];
+        for (name, wanted) in cases {
+            assert_eq!(printable(name), wanted);
+        }
+    }
+
+    #[test]
+    fn unknown_is_not_zero() {
+        assert_eq!(reading(&Reading::Value(Bytes(0))), "0 B");
+        assert_eq!(reading::<Bytes>(&Reading::Unsupported), "-");
+        let lost: Reading<Bytes> = Reading::Failed(Cause::GpuLost);
+        assert_eq!(reading(&lost), "? (gpu lost)");
+        assert_eq!(signed(SignedBytes(-(3 << 20))), "-3.0 MiB");
+        assert_eq!(signed(SignedBytes(i64::MIN)), "-8388608.0 TiB");
+    }
+}
