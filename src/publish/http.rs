@@ -268,3 +268,41 @@ async fn not_allowed(method: Method, uri: Uri) -> Response {
         format!("{} can only be read, not {method}.\n", uri.path()),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn status(addr: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn too_many_requests_are_told_to_come_back_and_health_is_not() {
+        let (_snapshots, receiver) = watch::channel(None);
+        let state = HttpState::new(receiver, || true);
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let slots = Arc::clone(&state.slots);
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = tokio::spawn(serve(listener, state, async {
+            let _ = stopped.await;
+        }));
+
+        let held = slots.acquire_many(MAX_REQUESTS as u32).await.unwrap();
+        assert_eq!(status(addr, "/").await, "503");
+        assert_eq!(status(addr, "/-/healthy").await, "200");
+        drop(held);
+        assert_eq!(status(addr, "/").await, "200");
+        drop(stop);
+        server.await.unwrap();
+    }
+}

@@ -56,8 +56,6 @@ pub fn encode(snapshot: &Arc<Snapshot>, process: &ProcessStats, format: Format) 
 pub fn gzip(body: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 8), Compression::fast());
     // Writing to a Vec gives no error; if it did, an empty body would be refused by its reader.
-    match encoder.write_all(body).and_then(|()| encoder.finish()) {
-        Ok(compressed) => compressed,
-        Err(_) => Vec::new(),
-    }
+    let written = encoder.write_all(body).and_then(|()| encoder.finish());
+    written.unwrap_or_default()
 }

@@ -5,7 +5,8 @@ mod gpu;
 
 use std::fmt::{Display, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::Table;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::model::{Cause, Moment, Reading, Snapshot};
 
@@ -26,25 +27,28 @@ pub fn table_between(earlier: &Snapshot, later: &Snapshot, width: Option<u16>) -
 
 fn render(snapshot: &Snapshot, earlier: Option<&Snapshot>, width: Option<u16>) -> String {
     let mut out = String::new();
-    line(&mut out, width, heading(snapshot, earlier));
+    line(&mut out, width, &heading(snapshot, earlier));
     for view in &snapshot.gpus {
         let rates = earlier.map(|earlier| Rates::new(earlier, snapshot.at, view));
         out.push('\n');
         for text in gpu::heading(view) {
-            line(&mut out, width, text);
+            line(&mut out, width, &text);
         }
-        push_table(&mut out, &mut gpu::pods(view, rates.as_ref()), width);
+        push_table(
+            &mut out,
+            &gpu::pods(view, rates.as_ref(), width.map(columns)),
+        );
     }
     for card in &snapshot.mig_cards {
         out.push('\n');
-        line(&mut out, width, gpu::card(card));
+        line(&mut out, width, &gpu::card(card));
     }
     if snapshot.gpus.is_empty() {
         let reason = match snapshot.nvml_cause() {
             Some(cause) => format!("No GPU to show: {}.", cells::words(cause)),
             None => "No GPU to show.".to_owned(),
         };
-        line(&mut out, width, reason);
+        line(&mut out, width, &reason);
     }
     notes(&mut out, snapshot, width);
     out
@@ -112,26 +116,50 @@ fn notes(out: &mut String, snapshot: &Snapshot, width: Option<u16>) {
         out.push('\n');
     }
     for note in notes {
-        line(out, width, note);
+        line(out, width, &note);
     }
 }
 
-/// A line of text, wrapped at words where it is wider than the terminal.
-fn line(out: &mut String, width: Option<u16>, text: String) {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).add_row([text]);
-    if let Some(column) = table.column_mut(0) {
-        column.set_padding((0, 0));
+/// A line of text, wrapped at words where it is wider than the terminal; what follows its first
+/// line stands two columns further in.
+fn line(out: &mut String, width: Option<u16>, text: &str) {
+    let width = width.map_or(usize::MAX, |width| columns(width).into());
+    let indent = text.len() - text.trim_start().len();
+    let mut column = indent;
+    out.push_str(&text[..indent]);
+    for (index, word) in text[indent..].split(' ').enumerate() {
+        let wide = word.width();
+        if index > 0 && column.saturating_add(1 + wide) <= width {
+            out.push(' ');
+            column += 1;
+        } else if index > 0 {
+            column = break_line(out, indent);
+        }
+        for character in word.chars() {
+            let wide = character.width().unwrap_or(0);
+            if column + wide > width {
+                column = break_line(out, indent);
+            }
+            out.push(character);
+            column += wide;
+        }
     }
-    push_table(out, &mut table, width);
+    out.push('\n');
 }
 
-fn push_table(out: &mut String, table: &mut Table, width: Option<u16>) {
-    if let Some(width) = width {
-        table
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(width.max(40));
-    }
+/// Starts the next line of wrapped text and says in which column.
+fn break_line(out: &mut String, indent: usize) -> usize {
+    out.push('\n');
+    out.extend(std::iter::repeat_n(' ', indent + 2));
+    indent + 2
+}
+
+/// A width that something can be shown in.
+const fn columns(width: u16) -> u16 {
+    if width < 40 { 40 } else { width }
+}
+
+fn push_table(out: &mut String, table: &Table) {
     for row in table.lines() {
         out.push_str(row.trim_end());
         out.push('\n');

@@ -4,16 +4,18 @@
 //! they take turns in a circle, each for its kernel or a whole slice, whichever is shorter, so
 //! each receives time in proportion to its turn. Truth is the integral of just that.
 
+mod memory;
+mod queue;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use super::plan::{Demand, MIB, MemoryPlan, NEVER, Nanos, Overhead, Workload, exponential, nanos};
-use super::truth::{Records, Stretch, Turn};
-use crate::model::{Bytes, Cause, ContextKind, GpuIdentity, HostPid, Memory, RawProcess, Reading};
+use super::plan::{Demand, MemoryPlan, NEVER, Nanos, Overhead, Workload, exponential, nanos};
+use super::truth::{Records, Turn};
+use crate::model::{ContextKind, GpuIdentity, HostPid};
 
 /// A time slice in seconds (measured: about 2 ms).
 const SLICE: f64 = 2e-3;
@@ -83,7 +85,13 @@ pub(super) struct Process {
 
 impl Process {
     /// A process that starts at `now`; whose it is, is for the caller to fill in.
-    pub(super) fn new(id: u64, pid: HostPid, workload: &Workload, now: Nanos) -> Self {
+    pub(super) fn new(
+        id: u64,
+        pid: HostPid,
+        workload: &Workload,
+        now: Nanos,
+        rng: &mut SmallRng,
+    ) -> Self {
         Self {
             id,
             pid,
@@ -104,7 +112,8 @@ impl Process {
             left: 0.0,
             work_at: match workload.demand {
                 Demand::Idle => NEVER,
-                Demand::Steady { .. } | Demand::Bursts { .. } => now + 1,
+                Demand::Steady { .. } => now + 1,
+                Demand::Bursts { gap, .. } => now + nanos(exponential(gap, rng)),
             },
             stretch: 0.0,
             plan: workload.memory,
@@ -177,48 +186,6 @@ impl Device {
         }
     }
 
-    pub(super) fn unexplained(&self) -> u64 {
-        self.overhead.of(self.processes.len())
-    }
-
-    pub(super) fn used(&self) -> u64 {
-        self.used
-    }
-
-    fn free(&self) -> u64 {
-        (self.total - self.reserved).saturating_sub(self.used)
-    }
-
-    pub(super) fn under_pressure(&self) -> bool {
-        self.free() < self.total / FLOOR
-    }
-
-    pub(super) fn memory(&self) -> Memory {
-        Memory {
-            total: Bytes(self.total),
-            reserved: Reading::Value(Bytes(self.reserved)),
-            used: Bytes(self.used),
-            free: Bytes(self.free()),
-        }
-    }
-
-    pub(super) fn rows(&self, into: &mut Vec<RawProcess>) {
-        into.extend(self.processes.iter().map(|process| RawProcess {
-            pid: process.pid,
-            kind: process.kind,
-            used: if process.memory_unknown {
-                Reading::Failed(Cause::NotAvailable)
-            } else {
-                Reading::Value(Bytes(process.memory))
-            },
-        }));
-    }
-
-    fn count_used(&mut self) {
-        let rows: u64 = self.processes.iter().map(|process| process.memory).sum();
-        self.used = rows + self.unexplained();
-    }
-
     /// Adds a process if its context fits.
     pub(super) fn admit(&mut self, process: Process, now: Nanos, records: &mut Records) -> bool {
         self.settle(now, records);
@@ -250,13 +217,6 @@ impl Device {
         self.count_used();
         self.plan_ahead();
         process
-    }
-
-    fn fail(&mut self, tenant: Option<usize>, records: &mut Records) {
-        self.ooms += 1;
-        if let Some(slot) = tenant {
-            records.get(slot).ooms += 1;
-        }
     }
 
     /// Nobody runs until `until`: a fault is being handled.
@@ -359,79 +319,6 @@ impl Device {
         ends
     }
 
-    /// The next step of the process whose step is nearest, before its time. For lists that
-    /// memory moves under; a step that fails leaves all as it was.
-    pub(super) fn hurry_memory(&mut self, now: Nanos, records: &mut Records, rng: &mut SmallRng) {
-        self.settle(now, records);
-        let nearest = self
-            .processes
-            .iter()
-            .enumerate()
-            .filter(|(_, process)| process.memory_at != NEVER && process.memory_at > now)
-            .min_by_key(|(_, process)| process.memory_at)
-            .map(|(index, _)| index);
-        if let Some(index) = nearest {
-            let patient = std::mem::replace(&mut self.processes[index].patient, true);
-            self.memory_step(index, now, records, rng);
-            self.processes[index].patient = patient;
-            self.plan_ahead();
-        }
-    }
-
-    /// One allocation or release; false where the process gives up.
-    fn memory_step(
-        &mut self,
-        index: usize,
-        now: Nanos,
-        records: &mut Records,
-        rng: &mut SmallRng,
-    ) -> bool {
-        let free = self.free();
-        let process = &mut self.processes[index];
-        let held = process.memory - process.context;
-        let (wanted, next) = match process.plan {
-            MemoryPlan::Flat { working } => (working * MIB, NEVER),
-            MemoryPlan::Sway {
-                low,
-                high,
-                step,
-                every,
-            } => {
-                let wanted = if held < low * MIB {
-                    low * MIB
-                } else if rng.random::<bool>() {
-                    (held + step * MIB).min(high * MIB)
-                } else {
-                    held.saturating_sub(step * MIB).max(low * MIB)
-                };
-                (wanted, now + nanos(exponential(every, rng)))
-            }
-            MemoryPlan::Grow {
-                step,
-                ceiling,
-                every,
-            } => {
-                let more = held + step * MIB;
-                let wanted = if more > ceiling * MIB { 0 } else { more };
-                (wanted, now + nanos(every * rng.random_range(0.5..1.5)))
-            }
-        };
-        let fits = wanted.saturating_sub(held) <= free;
-        process.memory_at = if fits || next != NEVER {
-            next
-        } else {
-            now + nanos(exponential(2.0, rng))
-        };
-        if fits {
-            process.memory = process.context + wanted;
-            self.count_used();
-            return true;
-        }
-        let (tenant, patient) = (process.tenant, process.patient);
-        self.fail(tenant, records);
-        patient
-    }
-
     /// Recomputes when the next event is, after anything changed.
     fn plan_ahead(&mut self) {
         let now = self.settled;
@@ -459,72 +346,5 @@ impl Device {
                 .min(process.ends_at);
         }
         self.next = next;
-    }
-
-    /// Seconds that each process ran since the last call: what the ring's sample is drawn from.
-    pub(super) fn take_stretch(&mut self, now: Nanos, records: &mut Records) -> Vec<(u64, f64)> {
-        self.settle(now, records);
-        let mut busy = std::mem::take(&mut self.ended);
-        for process in &mut self.processes {
-            if process.stretch > 0.0 {
-                busy.push((process.id, process.stretch));
-                process.stretch = 0.0;
-            }
-        }
-        busy
-    }
-
-    /// The processes that take turns now.
-    pub(super) fn queue(&self) -> Vec<Turn> {
-        if self.settled < self.stalled_until {
-            return Vec::new();
-        }
-        self.processes
-            .iter()
-            .filter(|process| process.work == Work::Running)
-            .map(|process| Turn {
-                pid: process.pid,
-                kernel: Duration::from_secs_f64(process.demand.kernel()),
-                turn: Duration::from_secs_f64(process.turn()),
-            })
-            .collect()
-    }
-
-    /// Keeps the stretches of so much time from now on.
-    pub(super) fn keep_stretches(&mut self, keep: Nanos) {
-        self.keep = keep;
-        if keep == 0 {
-            self.stretches.clear();
-        }
-    }
-
-    fn note_stretch(&mut self, from: Nanos, to: Nanos) {
-        if self.keep == 0 {
-            return;
-        }
-        let turns = self.queue();
-        match self.stretches.back_mut() {
-            Some((_, end, same)) if *end == from && *same == turns => *end = to,
-            _ => self.stretches.push_back((from, to, turns)),
-        }
-        while self
-            .stretches
-            .front()
-            .is_some_and(|(_, end, _)| end + self.keep < to)
-        {
-            self.stretches.pop_front();
-        }
-    }
-
-    /// The kept stretches, oldest first; `origin` is the monotonic time of the start.
-    pub(super) fn stretches(&self, origin: Duration) -> Vec<Stretch> {
-        self.stretches
-            .iter()
-            .map(|(from, to, turns)| Stretch {
-                from: origin + Duration::from_nanos(*from),
-                to: origin + Duration::from_nanos(*to),
-                turns: turns.clone(),
-            })
-            .collect()
     }
 }

@@ -135,7 +135,7 @@ impl World {
         let lasts = lasts.map(|range| log_uniform(range, &mut self.rng));
         for index in 0..plan.processes {
             let (id, pid) = (self.number(), self.pid());
-            let mut process = Process::new(id, pid, &plan.workload, self.now);
+            let mut process = Process::new(id, pid, &plan.workload, self.now, &mut self.rng);
             process.started = self.ticks();
             process.place = Place::Pod(number);
             process.tenant = tenant;

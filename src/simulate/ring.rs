@@ -32,19 +32,21 @@ struct Slot {
 pub(super) struct Ring {
     slots: VecDeque<Slot>,
     grid: Nanos,
-    last: Nanos,
+    /// Nanoseconds that the sample due next covers.
+    length: Nanos,
     /// When the next sample is taken.
     pub(super) next: Nanos,
 }
 
 impl Ring {
-    /// A ring whose first sample is due `offset` after `now`.
+    /// A ring whose first sample is due `offset` (at most one spacing) after `now`, and covers a
+    /// whole spacing like the others: the card was idle before.
     pub(super) fn new(now: Nanos, offset: Nanos) -> Self {
-        let first = now + SPACING + offset % SPACING;
+        let first = now + 1 + offset % SPACING;
         Self {
             slots: VecDeque::new(),
             grid: first,
-            last: now,
+            length: SPACING,
             next: first,
         }
     }
@@ -53,7 +55,7 @@ impl Ring {
     /// one; `wall` is the wall clock.
     pub(super) fn sample(&mut self, busy: &[(u64, f64)], wall: Duration, rng: &mut SmallRng) {
         let at = self.next;
-        let length = (at - self.last) as f64 * 1e-9;
+        let length = self.length as f64 * 1e-9;
         let total: f64 = busy.iter().map(|(_, seconds)| seconds).sum();
         let mut percent = 0;
         let mut winner = None;
@@ -79,11 +81,11 @@ impl Ring {
         while self.slots.front().is_some_and(|slot| slot.at + DEPTH < at) {
             self.slots.pop_front();
         }
-        self.last = at;
         self.grid += SPACING;
         self.next = self
             .grid
             .saturating_add_signed(rng.random_range(-JITTER..=JITTER));
+        self.length = self.next - at;
     }
 
     /// What a read gives: `pid` knows the live processes, rows of ended ones vanish.
@@ -125,10 +127,10 @@ mod tests {
     #[test]
     fn rows_are_means_over_all_samples_rounded_up() {
         for (wins, percent) in [(1_usize, 7), (2, 14), (3, 20), (7, 46), (15, 98)] {
-            let mut ring = Ring::new(0, 0);
+            let mut ring = Ring::new(1_000_000, 0);
             let mut rng = SmallRng::seed_from_u64(3);
             for index in 0..15 {
-                let seconds = 0.98 * (ring.next - ring.last) as f64 * 1e-9;
+                let seconds = 0.98 * ring.length as f64 * 1e-9;
                 let who = if index < wins { 1 } else { 2 };
                 let wall = Duration::from_nanos(ring.next);
                 // A shade over 98 would draw 99 now and then.

@@ -93,6 +93,10 @@ pub struct ProcessTruth {
     pub started: StartTime,
     pub owner: TrueOwner,
     pub memory: Bytes,
+    /// The driver has no figure for its memory, which is in the device's `used` all the same.
+    pub memory_hidden: bool,
+    /// Its cgroup cannot be read: nobody can prove its owner.
+    pub owner_hidden: bool,
     pub gpu_seconds: GpuSeconds,
 }
 

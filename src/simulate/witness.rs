@@ -52,6 +52,8 @@ impl World {
                     started: StartTime(process.started),
                     owner: self.owner(process),
                     memory: Bytes(process.memory),
+                    memory_hidden: process.memory_unknown,
+                    owner_hidden: process.unreadable,
                     gpu_seconds: GpuSeconds(process.gpu),
                 });
             }

@@ -284,7 +284,7 @@ impl World {
         } else {
             HostPid(0)
         };
-        let mut process = Process::new(self.number(), pid, &workload, self.now);
+        let mut process = Process::new(self.number(), pid, &workload, self.now, &mut self.rng);
         process.started = self.ticks();
         process.place = cgroup.map_or(Place::Nobody, |path| Place::Host(path.into()));
         process.mps_server = mps_server;

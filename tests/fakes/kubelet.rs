@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use slicewatch::collect::kubelet::proto::{
     AllocatableResourcesRequest, AllocatableResourcesResponse, ContainerDevices,
@@ -199,6 +200,7 @@ impl PodResourcesLister for Service {
 }
 
 /// Answers every connection on `socket` with `words`, whatever it says, until the test ends.
+/// Without words it hangs up.
 pub(crate) fn speak(socket: &Path, words: &'static [u8]) {
     let _ = fs::remove_file(socket);
     let listener = StdUnixListener::bind(socket).unwrap();
@@ -208,6 +210,11 @@ pub(crate) fn speak(socket: &Path, words: &'static [u8]) {
             let mut heard = [0; 1024];
             let _ = stream.read(&mut heard);
             let _ = stream.write_all(words);
+            // Hung up at once, the client might meet a closed pipe before it reads the words.
+            if !words.is_empty() {
+                let _ = stream.set_read_timeout(Some(Duration::from_millis(200)));
+                let _ = stream.read_to_end(&mut Vec::new());
+            }
         }
     });
 }

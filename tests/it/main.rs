@@ -5,3 +5,4 @@ mod kubelet;
 mod nvml;
 mod publish;
 mod simulate;
+mod truth;

@@ -1,11 +1,17 @@
 //! The simulated node seen from outside: its seams against its own truth.
+#![expect(
+    clippy::expect_used,
+    reason = "helpers of tests, which clippy does not take for tests"
+)]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod physics;
+mod scenarios;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use slicewatch::model::{
-    Bytes, Cause, ContextKind, DeviceRef, GpuError, GpuSource, HostPid, Moment, RawProcess, Reading,
-};
+use proptest::prelude::*;
+use slicewatch::model::{Cause, GpuSource, Moment, RawProcess, Reading};
 use slicewatch::simulate::{SimNode, TenantTruth, TrueOwner, Truth, scenarios};
 
 const START: Moment = Moment {
@@ -122,6 +128,7 @@ fn the_driver_seam_shows_the_truth_of_the_instant() {
                     assert_eq!(rows.len(), true_rows.len(), "{}", scenario.name);
                     for (row, process) in rows.iter().zip(true_rows) {
                         assert_eq!(row.pid, process.pid);
+                        assert_eq!(row.used.value().is_none(), process.memory_hidden);
                         match row.used {
                             Reading::Value(used) => assert_eq!(used, process.memory),
                             other => assert_eq!(other, Reading::Failed(Cause::NotAvailable)),
@@ -131,107 +138,6 @@ fn the_driver_seam_shows_the_truth_of_the_instant() {
             }
         }
     }
-}
-
-/// Estimates of GPU seconds by PID from the ring alone, read before a second sample can come.
-fn from_ring(node: &SimNode, seconds: f64) -> HashMap<HostPid, f64> {
-    let mut source = node.gpu_sources().remove(0);
-    let mut watermark = START.unix;
-    let mut estimate: HashMap<HostPid, f64> = HashMap::new();
-    for step in 1..=(seconds * 10.0) as u32 {
-        node.advance(at(f64::from(step) / 10.0));
-        let read = source.ring(watermark).expect("has a ring");
-        assert!(read.samples.len() <= 1);
-        let Some(sample) = read.samples.last() else {
-            continue;
-        };
-        watermark = sample.at;
-        assert!(read.rows.len() <= 1, "the winner takes all");
-        for row in &read.rows {
-            assert_eq!((row.last_won, row.sm_percent), (sample.at, sample.percent));
-            *estimate.entry(row.pid).or_default() += f64::from(row.sm_percent) / 100.0 * 0.2;
-        }
-    }
-    estimate
-}
-
-/// The mean of `errors` is within three of its standard errors of nothing.
-fn assert_no_bias(what: &str, errors: &[f64]) {
-    let n = errors.len() as f64;
-    let mean = errors.iter().sum::<f64>() / n;
-    let spread = errors
-        .iter()
-        .map(|error| (error - mean).powi(2))
-        .sum::<f64>()
-        / (n - 1.0);
-    let standard_error = (spread / n).sqrt();
-    assert!(
-        mean.abs() <= 3.0 * standard_error,
-        "{what}: off by {mean:.4} s, standard error {standard_error:.4} s"
-    );
-}
-
-#[test]
-fn the_ring_is_an_unbiased_estimate_of_true_gpu_time() {
-    for scenario in ["noisy-neighbour", "quiet"] {
-        let mut errors: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-        for seed in 0..20 {
-            let node = node(scenario, seed);
-            let estimate = from_ring(&node, 120.0);
-            let truth = node.truth();
-            for tenant in truth.tenants.values() {
-                let guess: f64 = tenant
-                    .processes
-                    .iter()
-                    .filter_map(|pid| estimate.get(pid))
-                    .sum();
-                let error = guess - tenant.gpu_seconds.0;
-                let workload = tenant.pod.rsplitn(3, '-').last().unwrap_or_default();
-                errors
-                    .entry(format!("{}/{workload}", tenant.namespace))
-                    .or_default()
-                    .push(error);
-                // One run: three standard errors of so many draws, and a sample at the edge.
-                let share = tenant.gpu_seconds.0 / 120.0;
-                let bound = 3.0 * (share * (1.0 - share) / 600.0).sqrt() * 120.0 + 0.4;
-                assert!(
-                    error.abs() < bound.max(1.0),
-                    "{}: {error} s, bound {bound}",
-                    tenant.pod
-                );
-            }
-        }
-        for (pod, errors) in errors {
-            assert_eq!(errors.len(), 20);
-            assert_no_bias(&pod, &errors);
-        }
-    }
-}
-
-#[test]
-fn rows_of_a_drain_are_rounded_up_and_a_saturated_card_shows_98_percent() {
-    let node = node("noisy-neighbour", 3);
-    node.advance(at(30.0));
-    let mut source = node.gpu_sources().remove(0);
-    let whole = source.ring(Duration::ZERO).expect("has a ring");
-    assert!((70..=71).contains(&whole.samples.len()), "14 s deep");
-    assert!(
-        whole
-            .samples
-            .iter()
-            .all(|sample| (97..=98).contains(&sample.percent))
-    );
-    let after = whole.samples[whole.samples.len() - 16].at;
-    let drain = source.ring(after).expect("has a ring");
-    assert_eq!(drain.samples.len(), 15);
-    let rows: u32 = drain.rows.iter().map(|row| row.sm_percent).sum();
-    assert!(
-        (97..=98 + 4).contains(&rows),
-        "four rows, each less than one point up"
-    );
-    let newest = drain.samples[14].at;
-    assert!(drain.rows.iter().any(|row| row.last_won == newest));
-    assert!(drain.rows.iter().any(|row| row.last_won < newest));
 }
 
 #[test]
@@ -293,321 +199,30 @@ fn every_scenario_has_a_page_and_a_line() {
     }
 }
 
-#[test]
-fn four_pods_share_one_card_and_nothing_is_unexplained() {
-    let node = node("noisy-neighbour", 1);
-    node.advance(at(60.0));
-    let truth = node.truth();
-    assert_eq!(truth.devices.len(), 1);
-    assert_eq!(truth.tenants.len(), 4);
-    assert_eq!(truth.processes.len(), 4);
-    assert!(
-        truth
-            .devices
-            .values()
-            .all(|device| device.unexplained == Bytes(0))
-    );
-    let Reading::Value(allocations) = node.allocations() else {
-        panic!("the kubelet is up");
-    };
-    let uuid = truth.devices.keys().next().expect("one card");
-    assert_eq!(allocations.containers.len(), 4);
-    for container in &allocations.containers {
-        let [grant] = &container.grants[..] else {
-            panic!("one grant each");
-        };
-        assert_eq!(grant.device, DeviceRef::Uuid(uuid.clone()));
-        assert_eq!((grant.replicas, grant.shared), (1, true));
-    }
-    assert_eq!(
-        allocations.allocatable[&DeviceRef::Uuid(uuid.clone())].replicas,
-        4
-    );
-}
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
-/// Host files name each process's pod, in all three forms of cgroup path.
-#[test]
-fn host_files_lead_from_each_pid_to_its_true_owner() {
-    for scenario in scenarios() {
-        let node = node(scenario.name, 2);
-        let files = node.host_files();
-        let link = files.read_link("/proc/self/ns/pid").expect("there");
-        assert_eq!(link, "pid:[4026531836]");
-        for step in 1..=10 {
-            node.advance(at(f64::from(step) * 7.3));
-            let truth = node.truth();
-            let folders = files.list("/var/log/pods").expect("there");
-            let links = files.list("/var/log/containers").expect("there");
-            for process in &truth.processes {
-                let path = format!("/proc/{}", process.pid);
-                if process.owner == TrueOwner::Nobody {
-                    assert!(files.read(&format!("{path}/stat")).is_err());
-                    continue;
-                }
-                let stat = files.read(&format!("{path}/stat")).expect("there");
-                let stat = String::from_utf8(stat).expect("ASCII");
-                let after = stat.rsplit(") ").next().expect("fields");
-                let started = after.split(' ').nth(19).expect("field 22");
-                assert_eq!(started.parse(), Ok(process.started.0));
-                assert_eq!(after.split_whitespace().count(), 50);
-                let comm = files.read(&format!("{path}/comm")).expect("there");
-                assert!((2..=16).contains(&comm.len()));
-                let cgroup = files.read(&format!("{path}/cgroup"));
-                let TrueOwner::Container {
-                    namespace,
-                    pod,
-                    container,
-                    pod_uid,
-                } = &process.owner
-                else {
-                    let cgroup = String::from_utf8(cgroup.expect("there")).expect("ASCII");
-                    assert!(!cgroup.contains("kubepods"), "{cgroup}");
-                    continue;
-                };
-                let folder = format!("{namespace}_{pod}_{pod_uid}");
-                assert!(folder.len() <= 255 && folders.contains(&folder), "{folder}");
-                let inside = files
-                    .list(&format!("/var/log/pods/{folder}"))
-                    .expect("there");
-                assert!(inside.iter().any(|name| **name == **container));
-                let Ok(cgroup) = cgroup else {
-                    assert_eq!(&**namespace, "vault", "the only one that may not be read");
-                    continue;
-                };
-                let cgroup = String::from_utf8(cgroup).expect("ASCII").replace('_', "-");
-                assert!(cgroup.contains(&format!("pod{pod_uid}")), "{cgroup}");
-                let id = cgroup
-                    .split(|c: char| !c.is_ascii_hexdigit())
-                    .find(|part| part.len() == 64)
-                    .expect("a container id");
-                let whole = format!("{pod}_{namespace}_{container}-{id}.log");
-                if whole.len() <= 255 {
-                    assert!(links.contains(&whole), "{whole}");
-                    let to = files.read_link(&format!("/var/log/containers/{whole}"));
-                    assert!(
-                        to.expect("a link")
-                            .starts_with(&format!("/var/log/pods/{folder}/"))
-                    );
-                } else {
-                    assert!(links.iter().any(|link| whole.starts_with(&link[..251])));
-                }
+    /// Whatever the scenario, the seed and the times at which it is looked at, no byte and no
+    /// second is counted twice, and time never runs back.
+    #[test]
+    fn sums_hold_at_any_time(
+        scenario in 0..8_usize,
+        seed: u64,
+        steps in prop::collection::vec(0.0..20.0_f64, 1..12),
+    ) {
+        let name = scenarios()[scenario].name;
+        let node = node(name, seed);
+        let mut elapsed = 0.0;
+        for step in steps {
+            elapsed += step;
+            node.advance(at(elapsed));
+            for mut source in node.gpu_sources() {
+                list(&mut *source, 0);
             }
+            check_balance(name, &node.truth(), elapsed + 1e-6);
+            let before = node.now();
+            node.advance(at(elapsed / 2.0));
+            prop_assert_eq!(node.now(), before);
         }
     }
-}
-
-#[test]
-fn churn_reuses_pids_and_names_for_other_processes_and_pods() {
-    let node = node("churn", 9);
-    let mut starts: HashMap<HostPid, BTreeSet<_>> = HashMap::new();
-    for step in 1..=1_200 {
-        node.advance(at(f64::from(step) * 0.25));
-        for process in node.truth().processes {
-            assert!((300..=420).contains(&process.pid.0));
-            starts
-                .entry(process.pid)
-                .or_default()
-                .insert(process.started);
-        }
-    }
-    assert!(starts.values().filter(|starts| starts.len() > 1).count() > 10);
-    let truth = node.truth();
-    let same = truth
-        .pods
-        .iter()
-        .filter(|pod| &*pod.pod == "elastic-worker-0");
-    let uids: BTreeSet<_> = same.map(|pod| &pod.uid).collect();
-    assert!(uids.len() > 3);
-    let decoder: BTreeSet<_> = truth
-        .tenants
-        .iter()
-        .filter(|(_, tenant)| &*tenant.namespace == "media")
-        .map(|(key, tenant)| (&key.pod_uid, tenant.exits))
-        .collect();
-    let [(_, exits)] = decoder.into_iter().collect::<Vec<_>>()[..] else {
-        panic!("one pod through all its crashes");
-    };
-    assert!(exits > 5);
-}
-
-#[test]
-fn the_hog_makes_others_fail_and_lists_are_torn() {
-    let node = node("memory-hog", 1);
-    let mut source = node.gpu_sources().remove(0);
-    let mut torn = 0;
-    for step in 1..=600 {
-        node.advance(at(f64::from(step)));
-        let before = source.memory(0).expect("answers");
-        list(&mut *source, 0);
-        let after = source.memory(0).expect("answers");
-        torn += u32::from(before != after);
-        check_balance("memory-hog", &node.truth(), f64::from(step));
-    }
-    assert!((10..120).contains(&torn), "{torn} of 600");
-    let truth = node.truth();
-    let device = truth.devices.values().next().expect("one card");
-    assert!(device.ooms > 10 && device.pressure > Duration::from_secs(30));
-    let victims = truth
-        .tenants
-        .values()
-        .filter(|tenant| &*tenant.namespace == "prod");
-    assert!(
-        victims
-            .map(|tenant| tenant.exits_under_pressure)
-            .sum::<u64>()
-            > 0
-    );
-}
-
-#[test]
-fn mig_has_no_ring_and_mps_gives_all_time_to_the_server() {
-    let mig = node("mig", 1);
-    mig.advance(at(10.0));
-    let mut sources = mig.gpu_sources();
-    assert_eq!(sources[0].ring(Duration::ZERO), Err(GpuError::Unsupported));
-    assert!(
-        !sources[1]
-            .ring(Duration::ZERO)
-            .expect("has one")
-            .rows
-            .is_empty()
-    );
-    let devices = sources[0].devices().expect("answers");
-    let names: Vec<_> = devices
-        .iter()
-        .filter_map(|device| device.mig.as_ref())
-        .collect();
-    assert_eq!(
-        names.iter().map(|mig| &*mig.profile).collect::<Vec<_>>(),
-        ["3g.71gb", "2g.35gb", "1g.18gb"]
-    );
-    assert!(
-        devices
-            .iter()
-            .all(|device| device.parent.as_ref() == Some(&sources[0].card().uuid))
-    );
-    assert_eq!(sources[0].mig_profiles().expect("known").len(), 7);
-    assert_eq!(
-        list(&mut *sources[0], 1).len(),
-        2,
-        "two pods on one instance"
-    );
-    assert_eq!(sources[0].memory(9), Err(GpuError::Code(2)));
-
-    let mps = node("mps", 1);
-    mps.advance(at(10.0));
-    let mut source = mps.gpu_sources().remove(0);
-    let rows = list(&mut *source, 0);
-    let clients = rows
-        .iter()
-        .filter(|row| row.kind == ContextKind::Mps)
-        .count();
-    let [server] = rows
-        .iter()
-        .filter(|row| row.kind == ContextKind::Compute)
-        .collect::<Vec<_>>()[..]
-    else {
-        panic!("one server");
-    };
-    assert_eq!(clients, 4);
-    let ring = source.ring(Duration::ZERO).expect("has one");
-    assert!(ring.rows.iter().all(|row| row.pid == server.pid) && ring.rows.len() == 1);
-}
-
-#[test]
-fn faults_come_and_go_and_old_handles_stay_dead() {
-    let node = node("faults", 1);
-    let mut sources = node.gpu_sources();
-    assert_eq!(sources.len(), 2);
-    let mut xids = BTreeMap::new();
-    for step in 0..149 {
-        node.advance(at(f64::from(step)));
-        for event in sources[0].xids().expect("has events") {
-            *xids.entry(event.xid).or_insert(0_u64) += 1;
-        }
-        let down = (60..95).contains(&step);
-        assert_eq!(node.allocations() == Reading::Failed(Cause::NotFound), down);
-    }
-    let truth = node.truth();
-    let card = &truth.devices[&sources[0].card().uuid];
-    assert_eq!(card.xids, xids);
-    assert!(xids[&31] >= 1);
-    assert!(
-        list(&mut *sources[0], 0)
-            .iter()
-            .any(|row| row.pid == HostPid(0))
-    );
-
-    node.advance(at(149.8));
-    assert_eq!(sources[1].xids().expect("still there")[0].xid, 79);
-    node.advance(at(160.0));
-    assert_eq!(sources[1].memory(0), Err(GpuError::Lost));
-    assert!(sources[0].memory(0).is_ok());
-    assert_eq!(node.gpu_sources().len(), 1);
-    node.advance(at(240.0));
-    assert_eq!(
-        sources[1].memory(0),
-        Err(GpuError::Lost),
-        "opened before the loss"
-    );
-    let mut again = node.gpu_sources();
-    assert_eq!(again.len(), 2);
-    assert!(!list(&mut *again[1], 0).is_empty(), "its pods came back");
-    node.advance(at(310.0));
-    assert_eq!(again[0].memory(0), Err(GpuError::DriverNotLoaded));
-    assert!(matches!(node.open(), Err(GpuError::DriverNotLoaded)));
-    node.advance(at(360.0));
-    assert_eq!(
-        again[0].ring(Duration::ZERO),
-        Err(GpuError::DriverNotLoaded)
-    );
-    let mut last = node.gpu_sources();
-    assert!(
-        last[0]
-            .ring(Duration::ZERO)
-            .expect("a new ring")
-            .samples
-            .len()
-            > 60
-    );
-    assert!(list(&mut *last[0], 0).len() >= 7);
-}
-
-#[test]
-fn the_wall_clock_steps_and_the_ring_with_it() {
-    let node = node("quiet", 1);
-    node.advance(at(20.0));
-    node.step_wall_clock(3_600.0);
-    assert_eq!(node.now().monotonic, at(20.0).monotonic);
-    assert_eq!(node.now().unix, at(3_620.0).unix);
-    node.advance(at(21.0));
-    let mut source = node.gpu_sources().remove(0);
-    let after = source.ring(at(3_000.0).unix).expect("has one");
-    assert_eq!(after.samples.len(), 5, "one second on the new clock");
-    node.step_wall_clock(-7_200.0);
-    node.advance(at(22.0));
-    let back = source.ring(Duration::ZERO).expect("has one");
-    assert!(back.samples.windows(2).any(|pair| pair[1].at < pair[0].at));
-}
-
-#[test]
-fn stretches_tell_a_canary_who_keeps_the_card_and_for_how_long() {
-    let node = node("noisy-neighbour", 1);
-    node.keep_stretches(Duration::from_secs(2));
-    node.advance(at(10.0));
-    let truth = node.truth();
-    let uuid = truth.devices.keys().next().expect("one card");
-    let stretches = node.stretches(uuid);
-    let longest = Duration::from_millis(2);
-    let (first, last) = (&stretches[0], &stretches[stretches.len() - 1]);
-    assert_eq!(last.to, at(10.0).monotonic);
-    assert!(last.to - first.to <= Duration::from_secs(2));
-    for pair in stretches.windows(2) {
-        assert_eq!(pair[0].to, pair[1].from, "the trainer always has work");
-    }
-    for turn in stretches.iter().flat_map(|stretch| &stretch.turns) {
-        assert!(turn.turn <= longest && turn.turn <= turn.kernel);
-        assert!(truth.process(turn.pid).is_some());
-    }
-    assert_eq!(node.queue(uuid).len(), last.turns.len().max(1));
 }

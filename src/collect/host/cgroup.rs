@@ -323,7 +323,7 @@ mod tests {
             "0::/system.slice/kubelet.service",
             "0::/user.slice/user-1000.slice/session-3.scope",
             "0::/kubepods.slice",
-            "4:memory:/process_api/0c40d61d14bc3ba44309a4f48fb30584",
+            "4:memory:/job/0c40d61d14bc3ba44309a4f48fb30584",
             "0::/machine.slice/libpod-conmon-{ID}.scope",
             // not a cgroup line
             "/kubepods/pod{UID}/{ID}",

@@ -76,8 +76,8 @@ pub enum KubeletError {
     },
     /// The connection ended in the middle of a call.
     #[error(
-        "the connection to the kubelet on {socket} ended ({words}): the kubelet restarts, or see \
-         its log on the node",
+        "the connection to the kubelet on {socket} ended ({words}): the kubelet restarts, or this \
+         is not the kubelet's pod-resources socket",
         socket = .socket.display()
     )]
     Lost { socket: PathBuf, words: String },

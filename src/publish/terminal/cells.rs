@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 use crate::model::{Bytes, Cause, Reading, SignedBytes};
 
 /// A name with everything that could move the cursor, end the line or hide text written out.
@@ -19,6 +21,32 @@ pub(super) fn printable(name: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
+}
+
+/// A name that fits a table: a long one loses its middle, as ends tell names apart.
+pub(super) fn short(name: &str) -> Cow<'_, str> {
+    const MOST: usize = 40;
+    let name = printable(name);
+    if name.width() <= MOST {
+        return name;
+    }
+    let half = |characters: &mut dyn Iterator<Item = char>| {
+        let mut room = MOST / 2;
+        let mut taken = Vec::new();
+        for character in characters {
+            let wide = character.width().unwrap_or(0);
+            if wide > room {
+                break;
+            }
+            room -= wide;
+            taken.push(character);
+        }
+        taken
+    };
+    let head = half(&mut name.chars());
+    let tail = half(&mut name.chars().rev());
+    let joined = head.into_iter().chain(['…']).chain(tail.into_iter().rev());
+    Cow::Owned(joined.collect())
 }
 
 /// Control characters, line separators, and the marks that turn the direction of text or have no
@@ -69,6 +97,15 @@ mod tests {
         for (name, wanted) in cases {
             assert_eq!(printable(name), wanted);
         }
+    }
+
+    #[test]
+    fn long_names_lose_their_middle() {
+        assert_eq!(short("train-0"), "train-0");
+        let long = short(&"ab".repeat(126)).into_owned();
+        assert_eq!(long, "ab".repeat(10) + "…" + &"ab".repeat(10));
+        assert_eq!(short(&"🦀".repeat(100)).width(), 41);
+        assert_eq!(short(&"\u{301}".repeat(300)), "\u{301}".repeat(300));
     }
 
     #[test]

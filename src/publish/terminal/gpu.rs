@@ -2,36 +2,50 @@
 
 use std::time::Duration;
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 
 use crate::model::{Bytes, ContainerView, GpuView, Moment, Reading, Snapshot};
 
-use super::cells::{printable, reading, signed, words};
+use super::cells::{printable, reading, short, signed, words};
 
 /// What the same GPU said earlier.
 pub(super) struct Rates<'a> {
     earlier: Option<&'a GpuView>,
+    now: &'a GpuView,
     span: Duration,
 }
 
 impl<'a> Rates<'a> {
-    pub(super) fn new(earlier: &'a Snapshot, now: Moment, gpu: &GpuView) -> Self {
+    pub(super) fn new(earlier: &'a Snapshot, at: Moment, now: &'a GpuView) -> Self {
         Self {
             earlier: earlier
                 .gpus
                 .iter()
-                .find(|before| before.identity.uuid == gpu.identity.uuid),
-            span: now.since(earlier.at),
+                .find(|before| before.identity.uuid == now.identity.uuid),
+            now,
+            span: at.since(earlier.at),
         }
     }
 
+    /// The same container earlier. A container that was started anew has its name twice for a
+    /// while, and then nothing can be said of either.
     fn before(&self, container: &ContainerView) -> Option<&'a ContainerView> {
-        self.earlier?.containers.iter().find(|before| {
-            before.namespace == container.namespace
-                && before.pod == container.pod
-                && before.container == container.container
-                && before.pod_uid == container.pod_uid
-        })
+        let is_it = |other: &&ContainerView| {
+            other.namespace == container.namespace
+                && other.pod == container.pod
+                && other.container == container.container
+        };
+        if self.now.containers.iter().filter(is_it).count() > 1 {
+            return None;
+        }
+        let mut found = self.earlier?.containers.iter().filter(is_it);
+        let before = found.next().filter(|_| found.next().is_none())?;
+        let same = match (&before.pod_uid, &container.pod_uid) {
+            (Some(before), Some(now)) => before == now,
+            // Only granted then, with a process now, or the other way round.
+            _ => true,
+        };
+        same.then_some(before)
     }
 
     /// The container's share of the GPU's time and the samples that say so.
@@ -61,12 +75,12 @@ pub(super) fn heading(gpu: &GpuView) -> Vec<String> {
         other => reading(&other.map(|memory| memory.used)),
     };
     lines.push(format!(
-        "  memory {memory}; peak {} in 60 s; under pressure for {:.1} s",
+        "  memory {memory}; peak {} in 60 s; under pressure {:.1} s since start",
         reading(&gpu.used_peak),
         gpu.pressure.as_secs_f64()
     ));
     lines.push(format!(
-        "  sharing {}; {} of {} replicas granted; {} pods resident, {} active",
+        "  sharing {}; replicas granted {} of {}; pods resident {}, active {}",
         gpu.sharing.label(),
         reading(&gpu.replicas_allocated),
         reading(&gpu.replicas),
@@ -100,54 +114,95 @@ pub(super) fn card(gpu: &GpuView) -> String {
     format!("{}  MIG mode; {state}", title(gpu))
 }
 
+/// A header rule and nothing else.
+const RULED: &str = "     ──            ";
+
+/// Header, columns that keep at least this width (with a blank each side), and whether a narrow
+/// terminal does without.
+const COLUMNS: [(&str, u16, bool); 9] = [
+    ("pod", 17, false),
+    ("container", 11, false),
+    ("memory", 11, false),
+    ("fair share", 12, true),
+    ("of share", 10, false),
+    ("peak", 11, true),
+    ("GPU time", 10, false),
+    ("samples", 9, false),
+    ("evidence", 12, false),
+];
+const FIRST_NUMBER: usize = 2;
+const TIME: usize = 6;
+const EVIDENCE: usize = 8;
+
 /// The table of one GPU.
-pub(super) fn pods(gpu: &GpuView, rates: Option<&Rates<'_>>) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED);
-    let time = if rates.is_some() {
-        "share of time"
-    } else {
-        "GPU time"
+pub(super) fn pods(gpu: &GpuView, rates: Option<&Rates<'_>>, width: Option<u16>) -> Table {
+    let needed = |narrow: bool| -> u16 {
+        let kept = COLUMNS.iter().filter(|column| !(narrow && column.2));
+        kept.map(|column| column.1).sum()
     };
-    table.set_header([
-        "pod",
-        "container",
-        "memory",
-        "fair share",
-        "of it",
-        "peak",
-        time,
-        "samples",
-        "evidence",
-    ]);
-    for container in &gpu.containers {
-        table.add_row(row(container, rates));
+    let narrow = width.is_some_and(|width| width < needed(false));
+    let kept = |index: &usize| !(narrow && COLUMNS[*index].2);
+    let places: Vec<usize> = (0..COLUMNS.len()).filter(kept).collect();
+    let mut table = Table::new();
+    table.load_preset(RULED);
+    if let Some(width) = width {
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width);
     }
-    match &gpu.unattributed {
-        Reading::Value(remainders) => {
-            for (reason, bytes) in remainders {
-                if *bytes > Bytes(0) {
-                    let name = reason.label().replace('_', " ");
-                    table.add_row(["(unattributed)", &name, &bytes.to_string()]);
-                }
-            }
-        }
-        unknown => {
-            let why = reading(&unknown.as_ref().map(|_| ""));
-            table.add_row(["(unattributed)", "", &why]);
-        }
+    table.set_header(places.iter().map(|&index| match (index, rates) {
+        (TIME, Some(_)) => "share of time",
+        _ => COLUMNS[index].0,
+    }));
+    for cells in rows(gpu, rates) {
+        table.add_row(places.iter().map(|&index| cells[index].as_str()));
     }
-    let unexplained = reading(&gpu.unexplained.map(signed));
-    table.add_row(["(unexplained)", "", &unexplained]);
-    for index in 2..8 {
-        if let Some(column) = table.column_mut(index) {
+    let roomy = width.is_none_or(|width| width >= needed(narrow));
+    for (place, &index) in places.iter().enumerate() {
+        let Some(column) = table.column_mut(place) else {
+            continue;
+        };
+        if (FIRST_NUMBER..EVIDENCE).contains(&index) {
             column.set_cell_alignment(CellAlignment::Right);
+        }
+        if roomy {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(
+                COLUMNS[index].1,
+            )));
         }
     }
     table
 }
 
-fn row(container: &ContainerView, rates: Option<&Rates<'_>>) -> Vec<Cell> {
+fn rows(gpu: &GpuView, rates: Option<&Rates<'_>>) -> Vec<[String; 9]> {
+    let mut rows: Vec<_> = gpu
+        .containers
+        .iter()
+        .map(|container| row(container, rates))
+        .collect();
+    let mut rest = |name: &str, reason: &str, memory: String| {
+        let mut cells = <[String; 9]>::default();
+        cells[0] = name.to_owned();
+        cells[1] = reason.to_owned();
+        cells[2] = memory;
+        rows.push(cells);
+    };
+    match &gpu.unattributed {
+        Reading::Value(remainders) => {
+            for (reason, bytes) in remainders {
+                if *bytes > Bytes(0) {
+                    let reason = reason.label().replace('_', " ");
+                    rest("(unattributed)", &reason, bytes.to_string());
+                }
+            }
+        }
+        unknown => rest("(unattributed)", "", reading(&unknown.as_ref().map(|_| ""))),
+    }
+    rest("(unexplained)", "", reading(&gpu.unexplained.map(signed)));
+    rows
+}
+
+fn row(container: &ContainerView, rates: Option<&Rates<'_>>) -> [String; 9] {
     let ContainerView {
         namespace,
         pod,
@@ -168,7 +223,7 @@ fn row(container: &ContainerView, rates: Option<&Rates<'_>>) -> Vec<Cell> {
         claims: _,
     } = container;
     let gone = if *present { "" } else { " (gone)" };
-    let pod = format!("{}/{}{gone}", printable(namespace), printable(pod));
+    let pod = format!("{}/{}{gone}", short(namespace), short(pod));
     let of_share = match (memory.value(), fair_share.value()) {
         (Some(memory), Some(share)) if *present && share.0 > 0 => {
             format!("{:.0} %", memory.0 as f64 / share.0 as f64 * 100.0)
@@ -189,9 +244,9 @@ fn row(container: &ContainerView, rates: Option<&Rates<'_>>) -> Vec<Cell> {
         // Without a time the count of its samples says nothing.
         (unknown, _) => (reading(&unknown.map(|_| "")), "-".to_owned()),
     };
-    let cells = [
+    [
         pod,
-        printable(name).into_owned(),
+        short(name).into_owned(),
         memory,
         fair_share,
         of_share,
@@ -199,6 +254,5 @@ fn row(container: &ContainerView, rates: Option<&Rates<'_>>) -> Vec<Cell> {
         time,
         samples,
         evidence.label().to_owned(),
-    ];
-    cells.map(Cell::new).into()
+    ]
 }
