@@ -55,7 +55,7 @@ fn settings(library: &Path) -> NvmlSettings {
         rescan: Duration::from_millis(100),
         retry_min: Duration::from_millis(20),
         retry_max: Duration::from_millis(100),
-        clock: Clock::new(),
+        ..NvmlSettings::default()
     }
 }
 
