@@ -141,7 +141,7 @@ pub fn attribute(list: &ProcessList, context: Context<'_>) -> Attributed {
         if let Ok(found) = owner
             && newest
                 .get(&found.labels)
-                .is_some_and(|(_, uid)| *uid != found.pod_uid)
+                .is_some_and(|(_, uid)| found.pod_uid.as_ref().is_some_and(|found| found != uid))
         {
             let _ = process;
             *owner = Err(Remainder::UnknownPod);
@@ -170,6 +170,9 @@ pub fn attribute(list: &ProcessList, context: Context<'_>) -> Attributed {
                         processes: Vec::new(),
                     });
                 holding.evidence = holding.evidence.max(owner.evidence);
+                if holding.pod_uid.is_none() {
+                    holding.pod_uid.clone_from(&owner.pod_uid);
+                }
                 holding.memory = sum(holding.memory, process.used);
                 holding.processes.extend(facts.map(|facts| facts.key));
             }
@@ -206,17 +209,26 @@ pub fn attribute(list: &ProcessList, context: Context<'_>) -> Attributed {
 fn newest_of_each_name(
     processes: &[ListedProcess],
     owners: &[Result<Owner, Remainder>],
-) -> HashMap<ContainerLabels, (ProcessKey, Option<PodUid>)> {
-    let mut newest: HashMap<ContainerLabels, (ProcessKey, Option<PodUid>)> = HashMap::new();
+) -> HashMap<ContainerLabels, (ProcessKey, PodUid)> {
+    let mut newest: HashMap<ContainerLabels, (ProcessKey, PodUid)> = HashMap::new();
     for (process, owner) in processes.iter().zip(owners) {
-        let (Ok(owner), Some(facts)) = (owner, process.facts.value()) else {
+        let (
+            Ok(Owner {
+                labels,
+                pod_uid: Some(uid),
+                ..
+            }),
+            Some(facts),
+        ) = (owner, process.facts.value())
+        else {
             continue;
         };
+        let age = |key: &ProcessKey, uid: &PodUid| (key.started, key.pid, uid.clone());
         let later = newest
-            .get(&owner.labels)
-            .is_none_or(|(key, _)| (facts.key.started, facts.key.pid) > (key.started, key.pid));
+            .get(labels)
+            .is_none_or(|(key, known)| age(&facts.key, uid) > age(key, known));
         if later {
-            newest.insert(owner.labels.clone(), (facts.key, owner.pod_uid.clone()));
+            newest.insert(labels.clone(), (facts.key, uid.clone()));
         }
     }
     newest

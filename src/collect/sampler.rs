@@ -18,8 +18,10 @@ mod drain;
 
 use drain::Ring;
 
-/// Lists a second and device at the most, however often memory moves.
-const LIST_SPACING: Duration = Duration::from_millis(200);
+/// Between lists that moving memory asks for: two beats, less what they may jitter. Five a second.
+const LIST_SPACING: Duration = Duration::from_millis(150);
+/// A list within this time before the last makes the device busy: then [`LIST_SPACING`] is kept.
+const LIST_BURST: Duration = Duration::from_millis(900);
 /// Between two looks for MIG instances that came or went.
 const DEVICES_PERIOD: Duration = Duration::from_secs(60);
 /// A drain that a process's end asked for comes no sooner than this after the last.
@@ -100,7 +102,9 @@ struct Device {
     used_peak: Reading<Bytes>,
     under_floor: Duration,
     moved: bool,
+    /// The last list, and whether one came shortly before it.
     last_list: Option<Moment>,
+    in_burst: bool,
     lists: Vec<ProcessList>,
     lists_failed: Option<Cause>,
     torn: u32,
@@ -116,6 +120,7 @@ impl Device {
             under_floor: Duration::ZERO,
             moved: false,
             last_list: None,
+            in_burst: false,
             lists: Vec::new(),
             lists_failed: None,
             torn: 0,
@@ -133,6 +138,25 @@ impl Device {
             lists: std::mem::take(&mut self.lists),
             lists_failed: self.lists_failed.take(),
             torn: std::mem::take(&mut self.torn),
+        }
+    }
+
+    /// Whether moving memory may ask for a list now: the first time at once, so that a short peak
+    /// is seen; then five times a second.
+    fn may_list(&self, now: Moment) -> bool {
+        let Some(last) = self.last_list else {
+            return true;
+        };
+        !self.in_burst || now.since(last) >= LIST_SPACING
+    }
+
+    /// Notes that a list was read.
+    fn listed(&mut self, now: Moment) {
+        if self.last_list != Some(now) {
+            self.in_burst = self
+                .last_list
+                .is_some_and(|last| now.since(last) < LIST_BURST);
+            self.last_list = Some(now);
         }
     }
 
@@ -218,14 +242,16 @@ impl Sampler {
         if now.monotonic >= self.next_devices {
             self.find_devices(now)?;
         }
+        // A drain wants a list of its own instant: the driver forgets who has just exited.
+        let draining = self.drain_is_due(now);
         for index in 0..self.devices.len() {
             let reading = self.memory(index)?;
             self.devices[index].read_memory(reading, now, &self.settings);
             let device = &self.devices[index];
-            let rested = device
-                .last_list
-                .is_none_or(|last| now.since(last) >= LIST_SPACING);
-            if (closing && device.lists.is_empty()) || (device.moved && rested) {
+            if draining
+                || (closing && device.lists.is_empty())
+                || (device.moved && device.may_list(now))
+            {
                 self.list(index, now)?;
             }
         }
@@ -305,7 +331,7 @@ impl Sampler {
             let after = self.memory(index)?;
             let device = &mut self.devices[index];
             let torn = after.copied().is_none_or(|after| after.used != before.used);
-            device.last_list = Some(now);
+            device.listed(now);
             if torn {
                 device.torn += 1;
                 device.read_memory(after, now, &self.settings);
@@ -384,6 +410,7 @@ impl Sampler {
     }
 
     fn drain_if_due(&mut self, now: Moment) -> Result<(), GpuError> {
+        let due = self.drain_is_due(now);
         match &mut self.ring {
             RingState::Unsupported => Ok(()),
             RingState::AnchorAt(due) if now.monotonic < *due => Ok(()),
@@ -405,13 +432,10 @@ impl Sampler {
                     Err(error) => self.ring_failed(error),
                 }
             }
+            RingState::Running(_) if !due => Ok(()),
             RingState::Running(ring) => {
                 let last = ring.last_drain();
                 let since = now.since(last);
-                let early = self.process_ended && since >= EARLY_DRAIN;
-                if since < self.settings.drain_period && !early {
-                    return Ok(());
-                }
                 self.process_ended = false;
                 let wall = now.unix.abs_diff(last.unix);
                 if wall.abs_diff(since) > CLOCK_STEP || now.unix < last.unix {
@@ -429,6 +453,7 @@ impl Sampler {
                 match self.source.ring(ring.watermark()) {
                     Ok(read) => {
                         let drain = ring.drain(&read, now);
+                        tracing::debug!(gpu_uuid = %self.card.uuid, ?read, ?drain, "drained");
                         self.drained = Some(match self.drained.take() {
                             Some(Reading::Value(earlier)) => Reading::Value(joined(earlier, drain)),
                             _ => Reading::Value(drain),
@@ -439,6 +464,15 @@ impl Sampler {
                 }
             }
         }
+    }
+
+    /// Whether the ring's time has come: it is drained regularly, and sooner when somebody ended.
+    fn drain_is_due(&self, now: Moment) -> bool {
+        let RingState::Running(ring) = &self.ring else {
+            return false;
+        };
+        let since = now.since(ring.last_drain());
+        since >= self.settings.drain_period || (self.process_ended && since >= EARLY_DRAIN)
     }
 
     fn ring_failed(&mut self, error: GpuError) -> Result<(), GpuError> {

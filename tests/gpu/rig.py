@@ -257,8 +257,8 @@ class Rig:
                 raise Broken(f"the agent ended with status {process.returncode}: see {log}")
             try:
                 return figures.value_of(agent.gpu(self.gpu_uuid)["memory_bytes"])
-            except Broken:
-                return None
+            except (Broken, LookupError, TypeError, ValueError):
+                return None  # no snapshot yet
 
         wait_for(f"the agent to show {self.gpu_uuid}; see {log}", 30, shows_memory)
         return agent

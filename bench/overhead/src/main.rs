@@ -5,6 +5,7 @@ mod nvml;
 mod usage;
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -87,21 +88,34 @@ struct Outcome {
     rss_peak_bytes: Option<u64>,
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("slicewatch-overhead: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let nvml = Nvml::open(&arguments.nvml_library)?;
     let mut devices = nvml.devices()?;
     let mut book = Book::default();
 
     let cpu_seconds_start = process_cpu_seconds();
     let begun = Instant::now();
-    for tick in 0..arguments.seconds.saturating_mul(TICKS_A_SECOND) {
-        // On a schedule of its own, so that slow calls do not make it slower.
-        thread::sleep((begun + TICK * tick).saturating_duration_since(Instant::now()));
+    // On a schedule of its own, so that slow calls do not make it slower.
+    let wait_for =
+        |tick| thread::sleep((begun + TICK * tick).saturating_duration_since(Instant::now()));
+    let ticks = arguments.seconds.saturating_mul(TICKS_A_SECOND);
+    for tick in 0..ticks {
+        wait_for(tick);
         for device in &mut devices {
             read(device, tick, &mut book);
         }
     }
+    wait_for(ticks);
     let elapsed_seconds = begun.elapsed().as_secs_f64();
     let cpu_seconds = process_cpu_seconds() - cpu_seconds_start;
 

@@ -11,6 +11,7 @@ use nvml_wrapper_sys::bindings::{
     nvmlMemory_v2_t, nvmlProcessInfo_t, nvmlProcessUtilizationSample_t,
     nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE as INSUFFICIENT_SIZE,
     nvmlReturn_enum_NVML_ERROR_NOT_FOUND as NOT_FOUND,
+    nvmlReturn_enum_NVML_ERROR_NOT_SUPPORTED as NOT_SUPPORTED,
     nvmlReturn_enum_NVML_ERROR_TIMEOUT as TIMEOUT, nvmlReturn_enum_NVML_SUCCESS as SUCCESS,
     nvmlReturn_t, nvmlSample_t,
     nvmlSamplingType_enum_NVML_GPU_UTILIZATION_SAMPLES as GPU_UTILIZATION_SAMPLES,
@@ -170,7 +171,8 @@ impl Device<'_> {
         })
     }
 
-    /// One process list, asked once more with room where it grew.
+    /// One process list, asked once more with room where it grew. A card without graphics or MPS
+    /// says so, which is an answer.
     pub(crate) fn processes(&mut self, list: List) -> Result<(), nvmlReturn_t> {
         let Self {
             lib,
@@ -178,7 +180,7 @@ impl Device<'_> {
             processes,
             ..
         } = self;
-        grown(processes, |count, buffer| {
+        let outcome = grown(processes, |count, buffer| {
             // SAFETY: `count` is the length of `buffer`.
             unsafe {
                 match list {
@@ -193,8 +195,11 @@ impl Device<'_> {
                     }
                 }
             }
-        })
-        .map(drop)
+        });
+        match (list, outcome) {
+            (_, Ok(_)) | (List::Graphics | List::Mps, Err(NOT_SUPPORTED)) => Ok(()),
+            (_, Err(code)) => Err(code),
+        }
     }
 
     /// `nvmlDeviceGetProcessUtilization` since the watermark. "Not found" is "no process ran".

@@ -151,11 +151,7 @@ impl DeviceState {
         evidence: Evidence,
         now: Moment,
     ) -> &mut ContainerState {
-        if self
-            .containers
-            .get(labels)
-            .is_some_and(|old| old.is_another(uid))
-        {
+        if self.is_another(labels, uid) {
             self.containers.remove(labels);
         }
         let container = self
@@ -167,6 +163,13 @@ impl DeviceState {
         }
         container.last_present = now;
         container
+    }
+
+    /// Whether this name now is another pod's.
+    fn is_another(&self, labels: &ContainerLabels, uid: Option<&PodUid>) -> bool {
+        self.containers
+            .get(labels)
+            .is_some_and(|known| known.is_another(uid))
     }
 
     /// Takes in what the kubelet granted, and ends what is neither granted nor resident.
@@ -252,7 +255,10 @@ impl DeviceState {
         let mut received: HashMap<ContainerLabels, (GpuSeconds, u64)> = HashMap::new();
         for row in &drain.rows {
             match owner_of(row.pid, &row.facts, context) {
-                Ok(owner) if self.containers.contains_key(&owner.labels) => {
+                // A process whose container was named only after its end is a tenant all the same;
+                // one of an older pod of the same name is not.
+                Ok(owner) if !self.is_another(&owner.labels, owner.pod_uid.as_ref()) => {
+                    self.container(&owner.labels, owner.pod_uid.as_ref(), owner.evidence, now);
                     pods.insert(owner.labels.pod_name());
                     let entry = received.entry(owner.labels).or_default();
                     entry.0 += row.time;

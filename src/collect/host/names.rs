@@ -13,8 +13,8 @@ use crate::model::{
 /// Pods, and containers, that are held: names beyond are left out.
 pub const MAX_ENTRIES: usize = 16_384;
 
-/// Least time between two listings.
-const LISTING_PERIOD: Duration = Duration::from_secs(1);
+/// Least time between two listings: less than the agent's step, which comes early at times.
+const LISTING_PERIOD: Duration = Duration::from_millis(500);
 
 /// What the folder `/var/log/pods` (`<namespace>_<pod>_<uid>/`) and the links in
 /// `/var/log/containers` (`<pod>_<namespace>_<container>-<id>.log`) say.
@@ -44,7 +44,7 @@ impl NameBook {
         }
     }
 
-    /// The names, listed anew unless that was done less than a second ago. The same `Arc` comes
+    /// The names, listed anew unless that was done less than half a second ago. The same `Arc` comes
     /// back while nothing changed.
     ///
     /// The reading is that of the listing. `Failed`: the folder of pods, or the one of containers

@@ -13,11 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Drain, DrainRow, GpuSeconds, HostPid, Moment, ProcessFacts, Reading, Refusal, RingRead, RingRow,
+    Drain, DrainRow, GpuSeconds, HostPid, Moment, ProcessFacts, Reading, Refusal, RingRead,
+    RingRow, RingSample,
 };
 
 /// Spacing of the ring before two samples have been seen.
 const NOMINAL_SPACING: Duration = Duration::from_millis(200);
+/// Seconds that a process may live on after it was last listed.
+const LIST_PERIOD: f64 = 1.0;
 
 /// A process that was in a list since the last drain.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub(super) struct Listed {
     ambiguous: bool,
     /// In the newest list.
     alive: bool,
+    /// Had a row in the last drain.
+    had_row: bool,
 }
 
 /// What one card's drains need to know of its lists, and where the last drain ended.
@@ -37,6 +42,9 @@ pub(super) struct Ring {
     last_drain: Moment,
     spacing: Duration,
     listed: HashMap<HostPid, Listed>,
+    /// Sum of sample values of the last drain that no row claimed: of a process, it may be, whose
+    /// end the list did not show yet.
+    carried: f64,
 }
 
 impl Ring {
@@ -47,6 +55,7 @@ impl Ring {
             last_drain: now,
             spacing: NOMINAL_SPACING,
             listed: HashMap::new(),
+            carried: 0.0,
         }
     }
 
@@ -70,6 +79,7 @@ impl Ring {
             last_seen: at,
             ambiguous: false,
             alive: true,
+            had_row: false,
         });
         if let (Some(old), Some(new)) = (listed.facts.value(), facts.value())
             && old.key != new.key
@@ -151,11 +161,11 @@ impl Ring {
             + claimed_by_refused;
         let mut orphan = if has_ring { total - claimed } else { 0.0 };
         if has_ring && ended.is_empty() && refused.is_empty() {
-            close(&mut believed, orphan);
-            orphan = 0.0;
+            orphan -= close(&mut believed, orphan);
         }
+        let carried = std::mem::take(&mut self.carried);
 
-        let spacing = self.spacing.as_secs_f64();
+        let spacing = self.spacing_of(&samples, newest).as_secs_f64();
         let row =
             |pid: HostPid, sum: f64, inferred: bool, listed: &HashMap<HostPid, Listed>| DrainRow {
                 pid,
@@ -172,19 +182,28 @@ impl Ring {
             .collect();
         // The driver forgets the rows of a process that has exited. Where exactly one did, what
         // no row claims is its own, up to the time it can have lived; half a sample is noise.
-        if let [pid] = ended[..]
-            && orphan >= mean / 2.0
-        {
-            let alive = self.listed.get(&pid).map_or(Duration::ZERO, |listed| {
-                listed.last_seen.since(self.last_drain)
-            }) + Duration::from_secs(1);
-            let most = alive.as_secs_f64() / spacing * 100.0;
-            rows.push(row(pid, orphan.min(most), true, &self.listed));
+        if let [pid] = ended[..] {
+            let (alive, had_row) = match self.listed.get(&pid) {
+                Some(listed) => (listed.last_seen.since(self.last_drain), listed.had_row),
+                None => (Duration::ZERO, true),
+            };
+            // With a row in the last drain it had not exited then: what was left is another's.
+            let carried = if had_row { 0.0 } else { carried };
+            let most = (alive.as_secs_f64() + LIST_PERIOD) / spacing * 100.0 + carried;
+            let sum = (orphan + carried).min(most);
+            if sum >= mean / 2.0 {
+                rows.push(row(pid, sum, true, &self.listed));
+            }
+        } else if ended.is_empty() && refused.is_empty() && orphan >= mean / 2.0 {
+            self.carried = orphan;
+        }
+        for (pid, listed) in &mut self.listed {
+            listed.had_row = rows.iter().any(|row| row.pid == *pid);
         }
         rows.sort_by_key(|row| row.pid);
 
         let drain = Drain {
-            covered: self.spacing * n,
+            covered: Duration::from_secs_f64(spacing * f64::from(n)),
             samples: n,
             busy_samples: if has_ring {
                 busy_samples
@@ -242,6 +261,20 @@ impl Ring {
             .max(1.0) as u32
     }
 
+    /// The mean spacing of a read, exact over many of them since each begins where the last ended;
+    /// the median where a gap or a stepped clock is in it.
+    fn spacing_of(&self, samples: &[&RingSample], newest: Option<Duration>) -> Duration {
+        let Some(newest) = newest else {
+            return self.spacing;
+        };
+        let mean = newest.saturating_sub(self.watermark) / samples.len().max(1) as u32;
+        if mean.abs_diff(self.spacing) <= self.spacing / 10 {
+            mean
+        } else {
+            self.spacing
+        }
+    }
+
     /// The median gap: one stepped clock or missing sample does not move it.
     fn learn_spacing(&mut self, times: &[Duration]) {
         let mut gaps: Vec<Duration> = times
@@ -281,9 +314,9 @@ impl Estimate {
     }
 }
 
-/// Moves the estimates within their bounds so that they add up to what the card says. Where the
-/// bounds do not allow that, somebody unseen had the time: it stays open, and nobody is moved.
-fn close(rows: &mut [(HostPid, Estimate)], residual: f64) {
+/// Moves the estimates within their bounds so that they add up to what the card says; by how
+/// much. Where the bounds do not allow that, somebody unseen had the time, and nobody is moved.
+fn close(rows: &mut [(HostPid, Estimate)], residual: f64) -> f64 {
     let room = |estimate: &Estimate| {
         if residual > 0.0 {
             estimate.high - estimate.sum
@@ -293,12 +326,13 @@ fn close(rows: &mut [(HostPid, Estimate)], residual: f64) {
     };
     let all: f64 = rows.iter().map(|(_, estimate)| room(estimate)).sum();
     if all <= 0.0 || residual.abs() > all {
-        return;
+        return 0.0;
     }
     let part = residual / all;
     for (_, estimate) in rows {
         estimate.sum += part * room(estimate);
     }
+    residual
 }
 
 #[cfg(test)]

@@ -144,6 +144,31 @@ fn the_time_of_the_only_process_that_ended_is_what_no_row_claims() {
 }
 
 #[test]
+fn what_nobody_claimed_waits_one_drain_for_an_end_that_the_list_did_not_show_yet() {
+    let mut ring = ring(&[7, 8]);
+    // 7 has exited, and with it its row; the list of the same instant still has it.
+    let samples = [(7, 98), (8, 98), (7, 98), (8, 98), (7, 98)];
+    let first = ring.drain(&answer(&samples, &[7]), at(1.05));
+    assert_eq!(first.rows.len(), 1);
+    ring.note(HostPid(8), &UNKNOWN, at(2.0));
+    ring.close_list(at(2.0));
+    let mut all = samples.to_vec();
+    all.extend([(8, 98); 5]);
+    let mut read = answer(&all, &[7]);
+    read.samples.drain(..5);
+    read.rows[0].sm_percent = 98;
+    let second = ring.drain(&read, at(2.05));
+    assert!(
+        close_to(seconds(&second, 7).unwrap(), 3.0 * 0.98 * 0.2),
+        "{second:?}"
+    );
+    assert!(
+        close_to(seconds(&second, 8).unwrap(), 5.0 * 0.98 * 0.2),
+        "{second:?}"
+    );
+}
+
+#[test]
 fn with_two_ended_processes_nobody_is_charged_for_what_is_left() {
     let mut ring = ring(&[7, 8, 9]);
     ring.note(HostPid(9), &UNKNOWN, at(3.0));
