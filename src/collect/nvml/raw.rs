@@ -55,10 +55,12 @@ macro_rules! call {
 mod events;
 mod lists;
 mod mig;
+mod pages;
 
 pub(super) use events::Events;
 pub(super) use lists::Buffers;
 pub(super) use mig::ProfileInfo;
+pub(super) use pages::give_back_code;
 
 /// NVML, initialised. It is shut down and unloaded with the last reference, and since every
 /// thread that calls holds one, never under a call.

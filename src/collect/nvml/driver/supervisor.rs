@@ -12,6 +12,7 @@ use tracing::warn;
 use super::board::Watch;
 use super::card::{Context, spawn};
 use crate::collect::nvml::gpu::NvmlGpu;
+use crate::collect::nvml::raw::give_back_code;
 use crate::collect::nvml::{Session, library};
 use crate::model::{Cause, GpuError, GpuSource, GpuUuid};
 
@@ -94,7 +95,10 @@ impl Supervisor {
             match self.events.recv_timeout(wait) {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Event::Ended { id, cause }) => self.ended(id, cause),
-                Ok(Event::Scanned(outcome)) => self.scanned(outcome),
+                Ok(Event::Scanned(outcome)) => {
+                    self.scanned(outcome);
+                    give_back_code();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
