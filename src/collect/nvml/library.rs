@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::raw::{Loaded, Session, meaning};
+use nvml_wrapper::error::NvmlError;
+
+use super::raw::{Session, meaning};
 use crate::model::{Cause, GpuError};
 
 /// What the loader knows it as.
@@ -56,7 +58,7 @@ pub enum LibraryError {
         /// The file.
         path: PathBuf,
         /// The first that is missing.
-        symbol: &'static str,
+        symbol: String,
     },
     /// The library is there, the driver is not.
     #[error("{path} does not initialise (NVML error {code}): {mend}")]
@@ -121,23 +123,24 @@ fn open_first(default: &Path, roots: &[&str]) -> Result<Arc<Session>, LibraryErr
 }
 
 fn open_one(path: &Path) -> Result<Arc<Session>, LibraryError> {
-    let loaded = Loaded::load(path).map_err(|source| LibraryError::Load {
-        path: path.to_owned(),
-        source,
-    })?;
-    if let Some(symbol) = loaded.missing() {
-        return Err(LibraryError::MissingSymbol {
-            path: path.to_owned(),
-            symbol,
-        });
-    }
-    match loaded.init() {
+    let path = path.to_owned();
+    match Session::open(&path) {
         Ok(session) => Ok(Arc::new(session)),
-        Err(code) => Err(LibraryError::Init {
-            path: path.to_owned(),
-            code,
-            mend: init_mend(code),
+        Err(NvmlError::LibloadingError(source)) => Err(LibraryError::Load {
+            path,
+            source: source.into(),
         }),
+        Err(NvmlError::FailedToLoadSymbol(symbol)) => {
+            Err(LibraryError::MissingSymbol { path, symbol })
+        }
+        Err(error) => {
+            let code = u32::from(error);
+            Err(LibraryError::Init {
+                path,
+                code,
+                mend: init_mend(code),
+            })
+        }
     }
 }
 

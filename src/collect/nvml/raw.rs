@@ -9,6 +9,8 @@ use std::ffi::{c_char, c_uint};
 use std::path::Path;
 use std::ptr;
 
+use nvml_wrapper::Nvml;
+use nvml_wrapper::error::NvmlError;
 use nvml_wrapper_sys::bindings as sys;
 use sys::{NvmlLib, nvmlDevice_t, nvmlReturn_t};
 
@@ -58,64 +60,10 @@ pub(super) use events::Events;
 pub(super) use lists::Buffers;
 pub(super) use mig::ProfileInfo;
 
-/// A library that is loaded and not yet initialised.
-pub(super) struct Loaded {
-    lib: NvmlLib,
-}
-
-impl Loaded {
-    /// Loads the file, or searches the loader's paths for a name without a slash.
-    pub(super) fn load(path: &Path) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        // SAFETY: runs the library's initialisers, as any NVML client does; the path is the
-        // operator's or one of the driver's own places.
-        let lib = unsafe { NvmlLib::new(path) }?;
-        Ok(Self { lib })
-    }
-
-    /// The first symbol missing that nothing can be done without.
-    pub(super) fn missing(&self) -> Option<&'static str> {
-        let needed = [
-            ("nvmlInit_v2", self.lib.nvmlInit_v2.is_ok()),
-            ("nvmlShutdown", self.lib.nvmlShutdown.is_ok()),
-            (
-                "nvmlDeviceGetCount_v2",
-                self.lib.nvmlDeviceGetCount_v2.is_ok(),
-            ),
-            (
-                "nvmlDeviceGetHandleByIndex_v2",
-                self.lib.nvmlDeviceGetHandleByIndex_v2.is_ok(),
-            ),
-            ("nvmlDeviceGetUUID", self.lib.nvmlDeviceGetUUID.is_ok()),
-            (
-                "nvmlDeviceGetMemoryInfo",
-                self.lib.nvmlDeviceGetMemoryInfo.is_ok(),
-            ),
-        ];
-        needed
-            .iter()
-            .find(|(_, there)| !there)
-            .map(|(name, _)| *name)
-    }
-
-    /// Initialises NVML; the error is the driver's return code.
-    pub(super) fn init(self) -> Result<Session, u32> {
-        let code = match &self.lib.nvmlInit_v2 {
-            // SAFETY: takes nothing and may be called at any time.
-            Ok(init) => unsafe { init() },
-            Err(_) => 13,
-        };
-        if code == 0 {
-            Ok(Session { lib: self.lib })
-        } else {
-            Err(code)
-        }
-    }
-}
-
 /// NVML, initialised. It is shut down and unloaded with the last reference, and since every
 /// thread that calls holds one, never under a call.
 pub struct Session {
-    lib: NvmlLib,
+    nvml: Nvml,
 }
 
 impl std::fmt::Debug for Session {
@@ -124,9 +72,41 @@ impl std::fmt::Debug for Session {
     }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ = call!(self.lib, nvmlShutdown);
+impl Session {
+    /// Loads the file, or searches the loader's paths for a name without a slash, and initialises.
+    pub(super) fn open(path: &Path) -> Result<Self, NvmlError> {
+        let nvml = Nvml::builder().lib_path(path.as_os_str()).init()?;
+        let session = Self { nvml };
+        match session.missing() {
+            Some(symbol) => Err(NvmlError::FailedToLoadSymbol(symbol.to_owned())),
+            None => Ok(session),
+        }
+    }
+
+    /// The C functions.
+    fn lib(&self) -> &NvmlLib {
+        self.nvml.lib()
+    }
+
+    /// The first symbol missing that nothing can be done without.
+    fn missing(&self) -> Option<&'static str> {
+        let lib = self.lib();
+        let needed = [
+            ("nvmlDeviceGetCount_v2", lib.nvmlDeviceGetCount_v2.is_ok()),
+            (
+                "nvmlDeviceGetHandleByIndex_v2",
+                lib.nvmlDeviceGetHandleByIndex_v2.is_ok(),
+            ),
+            ("nvmlDeviceGetUUID", lib.nvmlDeviceGetUUID.is_ok()),
+            (
+                "nvmlDeviceGetMemoryInfo",
+                lib.nvmlDeviceGetMemoryInfo.is_ok(),
+            ),
+        ];
+        needed
+            .iter()
+            .find(|(_, there)| !there)
+            .map(|(name, _)| *name)
     }
 }
 
@@ -179,29 +159,34 @@ impl Session {
     /// # Errors
     /// [`GpuError`] of the call.
     pub fn device_count(&self) -> Result<u32, GpuError> {
-        number(|count| call!(self.lib, nvmlDeviceGetCount_v2, count))
+        number(|count| call!(self.lib(), nvmlDeviceGetCount_v2, count))
     }
 
     pub(super) fn driver_version(&self) -> Result<String, GpuError> {
-        text::<80>(|at, len| call!(self.lib, nvmlSystemGetDriverVersion, at, len))
+        text::<80>(|at, len| call!(self.lib(), nvmlSystemGetDriverVersion, at, len))
     }
 
     pub(super) fn device(&self, index: u32) -> Result<Device, GpuError> {
         let mut device = ptr::null_mut();
-        call!(self.lib, nvmlDeviceGetHandleByIndex_v2, index, &mut device)?;
+        call!(
+            self.lib(),
+            nvmlDeviceGetHandleByIndex_v2,
+            index,
+            &mut device
+        )?;
         Ok(Device(device))
     }
 
     pub(super) fn uuid(&self, device: Device) -> Result<String, GpuError> {
-        text::<96>(|at, len| call!(self.lib, nvmlDeviceGetUUID, device.0, at, len))
+        text::<96>(|at, len| call!(self.lib(), nvmlDeviceGetUUID, device.0, at, len))
     }
 
     pub(super) fn name(&self, device: Device) -> Result<String, GpuError> {
-        text::<96>(|at, len| call!(self.lib, nvmlDeviceGetName, device.0, at, len))
+        text::<96>(|at, len| call!(self.lib(), nvmlDeviceGetName, device.0, at, len))
     }
 
     pub(super) fn minor(&self, device: Device) -> Result<u32, GpuError> {
-        number(|minor| call!(self.lib, nvmlDeviceGetMinorNumber, device.0, minor))
+        number(|minor| call!(self.lib(), nvmlDeviceGetMinorNumber, device.0, minor))
     }
 
     pub(super) fn pci_bus_id(&self, device: Device) -> Result<String, GpuError> {
@@ -214,12 +199,12 @@ impl Session {
             pciSubSystemId: 0,
             busId: [0; 32],
         };
-        call!(self.lib, nvmlDeviceGetPciInfo_v3, device.0, &mut info)?;
+        call!(self.lib(), nvmlDeviceGetPciInfo_v3, device.0, &mut info)?;
         Ok(until_nul(&info.busId))
     }
 
     pub(super) fn exclusive_process(&self, device: Device) -> Result<bool, GpuError> {
-        let mode = number(|mode| call!(self.lib, nvmlDeviceGetComputeMode, device.0, mode))?;
+        let mode = number(|mode| call!(self.lib(), nvmlDeviceGetComputeMode, device.0, mode))?;
         Ok(mode == sys::nvmlComputeMode_enum_NVML_COMPUTEMODE_EXCLUSIVE_PROCESS)
     }
 
@@ -232,7 +217,7 @@ impl Session {
             free: 0,
             used: 0,
         };
-        call!(self.lib, nvmlDeviceGetMemoryInfo_v2, device.0, &mut info)?;
+        call!(self.lib(), nvmlDeviceGetMemoryInfo_v2, device.0, &mut info)?;
         Ok(Memory {
             total: Bytes(info.total),
             reserved: Reading::Value(Bytes(info.reserved)),
@@ -248,7 +233,7 @@ impl Session {
             free: 0,
             used: 0,
         };
-        call!(self.lib, nvmlDeviceGetMemoryInfo, device.0, &mut info)?;
+        call!(self.lib(), nvmlDeviceGetMemoryInfo, device.0, &mut info)?;
         Ok(Memory {
             total: Bytes(info.total),
             reserved: Reading::Unsupported,

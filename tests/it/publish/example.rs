@@ -187,6 +187,7 @@ fn mig_instance() -> GpuView {
         gpu_samples: 0,
         active: Duration::ZERO,
         contended: Duration::ZERO,
+        replicas: Reading::Failed(Cause::Timeout),
         ..container("slice-0", "main")
     };
     GpuView {

@@ -21,19 +21,19 @@ impl Events {
     /// Registers for the XIDs of this card.
     pub(in super::super) fn of(session: &Arc<Session>, device: Device) -> Result<Self, GpuError> {
         let mut set = ptr::null_mut();
-        call!(session.lib, nvmlEventSetCreate, &mut set)?;
+        call!(session.lib(), nvmlEventSetCreate, &mut set)?;
         let events = Self {
             session: Arc::clone(session),
             set: EventSet(set),
         };
         let xids = u64::from(sys::nvmlEventTypeXidCriticalError);
-        call!(session.lib, nvmlDeviceRegisterEvents, device.0, xids, set)?;
+        call!(session.lib(), nvmlDeviceRegisterEvents, device.0, xids, set)?;
         Ok(events)
     }
 
     /// Those that wait, at most [`DRAIN_MAX`].
     pub(in super::super) fn drain(&mut self) -> Result<Vec<XidEvent>, GpuError> {
-        let lib = &self.session.lib;
+        let lib = self.session.lib();
         let mut xids = Vec::new();
         while xids.len() < DRAIN_MAX {
             let mut event = sys::nvmlEventData_t {
@@ -67,6 +67,6 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        let _ = call!(self.session.lib, nvmlEventSetFree, self.set.0);
+        let _ = call!(self.session.lib(), nvmlEventSetFree, self.set.0);
     }
 }

@@ -107,7 +107,7 @@ impl Session {
         buffers: &mut Buffers,
         into: &mut Vec<RawProcess>,
     ) -> Result<bool, GpuError> {
-        let lib = &self.lib;
+        let lib = self.lib();
         macro_rules! list {
             ($symbol:ident, $buffer:ident, $blank:expr) => {{
                 let buffer = &mut buffers.$buffer;
@@ -163,7 +163,7 @@ impl Session {
     ) -> Result<Vec<RingRow>, GpuError> {
         let got = fill(&mut buffers.rows, BLANK_ROW, |count, at| {
             call!(
-                self.lib,
+                self.lib(),
                 nvmlDeviceGetProcessUtilization,
                 device.0,
                 at,
@@ -199,7 +199,7 @@ impl Session {
         let got = fill(&mut buffers.samples, BLANK_SAMPLE, |count, at| {
             let what = sys::nvmlSamplingType_enum_NVML_GPU_UTILIZATION_SAMPLES;
             call!(
-                self.lib,
+                self.lib(),
                 nvmlDeviceGetSamples,
                 device.0,
                 what,

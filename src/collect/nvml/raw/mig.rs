@@ -35,7 +35,7 @@ impl Session {
         let mut current = 0;
         let mut pending = 0;
         call!(
-            self.lib,
+            self.lib(),
             nvmlDeviceGetMigMode,
             card.0,
             &mut current,
@@ -49,12 +49,13 @@ impl Session {
         &self,
         card: Device,
     ) -> Result<Vec<(u32, Device)>, GpuError> {
-        let slots = number(|count| call!(self.lib, nvmlDeviceGetMaxMigDeviceCount, card.0, count))?;
+        let slots =
+            number(|count| call!(self.lib(), nvmlDeviceGetMaxMigDeviceCount, card.0, count))?;
         let mut devices = Vec::new();
         for slot in 0..slots.min(64) {
             let mut device = ptr::null_mut();
             match call!(
-                self.lib,
+                self.lib(),
                 nvmlDeviceGetMigDeviceHandleByIndex,
                 card.0,
                 slot,
@@ -69,11 +70,11 @@ impl Session {
     }
 
     pub(in super::super) fn gpu_instance(&self, device: Device) -> Result<u32, GpuError> {
-        number(|id| call!(self.lib, nvmlDeviceGetGpuInstanceId, device.0, id))
+        number(|id| call!(self.lib(), nvmlDeviceGetGpuInstanceId, device.0, id))
     }
 
     pub(in super::super) fn compute_instance(&self, device: Device) -> Result<u32, GpuError> {
-        number(|id| call!(self.lib, nvmlDeviceGetComputeInstanceId, device.0, id))
+        number(|id| call!(self.lib(), nvmlDeviceGetComputeInstanceId, device.0, id))
     }
 
     pub(in super::super) fn attributes(&self, device: Device) -> Result<Attributes, GpuError> {
@@ -88,7 +89,7 @@ impl Session {
             computeInstanceSliceCount: 0,
             memorySizeMB: 0,
         };
-        call!(self.lib, nvmlDeviceGetAttributes_v2, device.0, &mut info)?;
+        call!(self.lib(), nvmlDeviceGetAttributes_v2, device.0, &mut info)?;
         Ok(Attributes {
             gpu_slices: info.gpuInstanceSliceCount,
             compute_slices: info.computeInstanceSliceCount,
@@ -119,7 +120,7 @@ impl Session {
     }
 
     fn profile(&self, card: Device, number: u32) -> Result<ProfileInfo, GpuError> {
-        if self.lib.nvmlDeviceGetGpuInstanceProfileInfoV.is_err() {
+        if self.lib().nvmlDeviceGetGpuInstanceProfileInfoV.is_err() {
             return self.old_profile(card, number);
         }
         let mut info = sys::nvmlGpuInstanceProfileInfo_v2_t {
@@ -138,7 +139,7 @@ impl Session {
             name: [0; 96],
         };
         call!(
-            self.lib,
+            self.lib(),
             nvmlDeviceGetGpuInstanceProfileInfoV,
             card.0,
             number,
@@ -168,7 +169,7 @@ impl Session {
             memorySizeMB: 0,
         };
         call!(
-            self.lib,
+            self.lib(),
             nvmlDeviceGetGpuInstanceProfileInfo,
             card.0,
             number,
