@@ -13,10 +13,16 @@ use super::options::{Options, Period, settings};
 use super::simulated::SimulatedAgent;
 use crate::collect::clock::Clock;
 use crate::collect::sampler::SamplerSettings;
-use crate::model::Snapshot;
 use crate::model::snapshot::SCHEMA;
+use crate::model::{GpuSeconds, Reading, Snapshot};
 use crate::publish::terminal::table_between;
 
+/// How long a node is watched unless told otherwise: four drains of its utilization ring.
+const WATCH_FOR: Duration = Duration::from_secs(15);
+/// The same of a simulated node, whose time costs nothing.
+const SIMULATED_FOR: Duration = Duration::from_secs(60);
+/// Between two looks at a running agent, which publishes once a second.
+const LOOK: Duration = Duration::from_secs(1);
 /// An answer longer than this is not a snapshot.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -39,9 +45,10 @@ pub struct SnapshotArgs {
         requires = "scenario"
     )]
     seed: u64,
-    /// How long to watch before the reading is taken: shares of time need it
-    #[arg(long, default_value = "8s", value_name = "TIME")]
-    duration: Period,
+    /// How long to watch before the reading is taken: shares of time need it [default: 15s, of a
+    /// scenario 60s of simulated time]
+    #[arg(long, value_name = "TIME")]
+    duration: Option<Period>,
     /// A TOML file of the agent's settings
     #[arg(long, env = "SLICEWATCH_CONFIG", value_name = "PATH")]
     config: Option<PathBuf>,
@@ -62,33 +69,96 @@ pub enum SnapshotFormat {
 /// A setting that cannot be used, an agent that does not answer or answers something else, an
 /// unknown scenario, or a node without a driver.
 pub async fn run(args: SnapshotArgs) -> anyhow::Result<()> {
-    let (earlier, later) = match (&args.url, &args.scenario) {
-        (Some(url), _) => remote(url, args.duration.0, args.format).await?,
-        (None, Some(scenario)) => simulated(scenario, args.seed, args.duration.0)?,
-        (None, None) => local(args.options, args.config.as_deref(), args.duration.0).await?,
+    let default = match args.scenario {
+        Some(_) => SIMULATED_FOR,
+        None => WATCH_FOR,
+    };
+    let duration = args.duration.map_or(default, |period| period.0);
+    let stretch = match (&args.url, &args.scenario) {
+        (Some(url), _) => remote(url, duration, args.format).await?,
+        (None, Some(scenario)) => simulated(scenario, args.seed, duration)?,
+        (None, None) => local(args.options, args.config.as_deref(), duration).await?,
     };
     let mut out = std::io::stdout().lock();
     match args.format {
-        SnapshotFormat::Table => out.write_all(table_between(&earlier, &later, None).as_bytes())?,
+        SnapshotFormat::Table => {
+            let (earlier, later) = stretch.ends();
+            out.write_all(table_between(earlier, later, None).as_bytes())?;
+        }
         SnapshotFormat::Json => {
-            serde_json::to_writer_pretty(&mut out, &*later)?;
+            serde_json::to_writer_pretty(&mut out, &*stretch.last)?;
             writeln!(out)?;
         }
     }
     Ok(())
 }
 
-type Pair = (Arc<Snapshot>, Arc<Snapshot>);
+/// A drain comes at least this often: `--drain-period` allows no more.
+const DRAIN_MAX: Duration = Duration::from_secs(8);
+
+/// The stretch that shares of time are told over. GPU time moves only when a ring is drained, so
+/// the stretch begins and ends on a drain: else up to one drain's time would be missing from it.
+struct Stretch {
+    last: Arc<Snapshot>,
+    /// The first with a GPU in it.
+    first: Option<Arc<Snapshot>>,
+    /// The first and the last right after a drain that found the GPU busy.
+    drained: Option<(Arc<Snapshot>, Arc<Snapshot>)>,
+}
+
+impl Stretch {
+    fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            first: (!snapshot.gpus.is_empty()).then(|| Arc::clone(&snapshot)),
+            last: snapshot,
+            drained: None,
+        }
+    }
+
+    /// Takes in the next snapshot.
+    fn push(&mut self, snapshot: Arc<Snapshot>) {
+        let busy = |snapshot: &Snapshot| -> Vec<Reading<GpuSeconds>> {
+            snapshot.gpus.iter().map(|gpu| gpu.busy).collect()
+        };
+        if self.first.is_none() && !snapshot.gpus.is_empty() {
+            self.first = Some(Arc::clone(&snapshot));
+        } else if busy(&self.last) != busy(&snapshot) {
+            let first = match self.drained.take() {
+                Some((first, _)) => first,
+                None => Arc::clone(&snapshot),
+            };
+            self.drained = Some((first, Arc::clone(&snapshot)));
+        }
+        self.last = snapshot;
+    }
+
+    /// Both ends. Without two drains (an idle card, MIG) they are the first and the last snapshot;
+    /// where drains have found nothing for a while, that too is a measurement.
+    fn ends(&self) -> (&Snapshot, &Snapshot) {
+        match (&self.drained, &self.first) {
+            (Some((first, last)), _) if self.last.at.since(last.at) > DRAIN_MAX => {
+                (first, &self.last)
+            }
+            (Some((first, last)), _) if last.at > first.at => (first, last),
+            (_, Some(first)) => (first, &self.last),
+            (_, None) => (&self.last, &self.last),
+        }
+    }
+}
 
 /// A table needs two readings to show shares of time; JSON is the agent's latest alone.
-async fn remote(url: &str, duration: Duration, format: SnapshotFormat) -> anyhow::Result<Pair> {
+async fn remote(url: &str, duration: Duration, format: SnapshotFormat) -> anyhow::Result<Stretch> {
     let address = format!("{}/api/v1/snapshot", url.trim_end_matches('/'));
-    let first = fetch(&address)?;
-    if format == SnapshotFormat::Json {
-        return Ok((Arc::clone(&first), first));
+    let end = tokio::time::Instant::now() + duration;
+    let mut stretch = Stretch::new(fetch(&address)?);
+    loop {
+        let left = end.saturating_duration_since(tokio::time::Instant::now());
+        if left.is_zero() || format == SnapshotFormat::Json {
+            return Ok(stretch);
+        }
+        tokio::time::sleep(left.min(LOOK)).await;
+        stretch.push(fetch(&address)?);
     }
-    tokio::time::sleep(duration).await;
-    Ok((first, fetch(&address)?))
 }
 
 fn fetch(address: &str) -> anyhow::Result<Arc<Snapshot>> {
@@ -119,53 +189,81 @@ fn fetch(address: &str) -> anyhow::Result<Arc<Snapshot>> {
     Ok(Arc::new(snapshot))
 }
 
-fn simulated(scenario: &str, seed: u64, duration: Duration) -> anyhow::Result<Pair> {
+fn simulated(scenario: &str, seed: u64, duration: Duration) -> anyhow::Result<Stretch> {
     let start = Clock::new().now();
     let mut agent = SimulatedAgent::new(scenario, seed, start, SamplerSettings::default())?;
-    let mut pair: Option<Pair> = None;
+    let mut stretch: Option<Stretch> = None;
     agent.run(start.monotonic + duration, |_, snapshot| {
-        if snapshot.gpus.is_empty() {
-            return;
-        }
-        pair = Some(match pair.take() {
-            Some((first, _)) => (first, snapshot),
-            None => (Arc::clone(&snapshot), snapshot),
-        });
+        match &mut stretch {
+            Some(stretch) => stretch.push(snapshot),
+            None => stretch = Some(Stretch::new(snapshot)),
+        };
     });
-    pair.with_context(|| {
-        format!("--duration {duration:?} is too short for a reading; write 2s or more")
-    })
+    stretch
+        .filter(|stretch| stretch.first.is_some())
+        .with_context(|| {
+            format!("--duration {duration:?} is too short for a reading; write 2s or more")
+        })
 }
 
 async fn local(
     options: Options,
     config: Option<&std::path::Path>,
     duration: Duration,
-) -> anyhow::Result<Pair> {
+) -> anyhow::Result<Stretch> {
     let mut node = Node::start(&settings(options, config)?);
-    // The first reading with GPUs in it opens the stretch.
     let end = tokio::time::Instant::now() + duration;
-    let mut first: Option<Arc<Snapshot>> = None;
-    let last = loop {
+    let mut stretch = Stretch::new(node.step());
+    while tokio::time::Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let snapshot = node.step();
-        if first.is_none() && !snapshot.gpus.is_empty() {
-            first = Some(Arc::clone(&snapshot));
-        }
-        if tokio::time::Instant::now() >= end {
-            break snapshot;
-        }
-    };
+        stretch.push(node.step());
+    }
     node.stop();
-    match first {
-        Some(first) => Ok((first, last)),
-        None => {
-            let nvml = last
-                .sources
-                .iter()
-                .find(|health| health.source == crate::model::Source::Nvml);
-            let words = nvml.map_or("", |health| &health.detail);
-            bail!("no GPU was read within {duration:?}: {words}")
+    if stretch.first.is_none() {
+        let nvml = stretch
+            .last
+            .sources
+            .iter()
+            .find(|health| health.source == crate::model::Source::Nvml);
+        let words = nvml.map_or("", |health| &health.detail);
+        bail!("no GPU was read within {duration:?}: {words}")
+    }
+    Ok(stretch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_of_a_scenario_add_up_to_what_its_card_was_busy() {
+        let stretch = simulated("noisy-neighbour", 1, SIMULATED_FOR).unwrap();
+        let (earlier, later) = stretch.ends();
+        let span = later.at.since(earlier.at).as_secs_f64();
+        let time = |snapshot: &Snapshot| -> f64 {
+            let rows = &snapshot.gpus[0].containers;
+            rows.iter()
+                .filter_map(|row| row.gpu_time.value())
+                .map(|time| time.0)
+                .sum()
+        };
+        // The scenario's card is busy all the time, but for a sample at each end.
+        let share = (time(later) - time(earlier)) / span;
+        assert!((0.95..=1.02).contains(&share), "{share} over {span} s");
+        assert!(table_between(earlier, later, None).contains("of time"));
+        assert!(!table_between(earlier, later, None).contains("(new)"));
+    }
+
+    #[test]
+    fn a_card_without_a_ring_and_a_short_look_still_give_two_ends() {
+        for (scenario, seconds) in [("mig", 60), ("quiet", 2), ("noisy-neighbour", 2)] {
+            let stretch = simulated(scenario, 1, Duration::from_secs(seconds)).unwrap();
+            let (earlier, later) = stretch.ends();
+            assert!(earlier.at <= later.at, "{scenario}");
         }
+        let error = simulated("quiet", 1, Duration::from_millis(50))
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("2s"), "{error}");
     }
 }

@@ -1,4 +1,9 @@
 //! The simulated node's own truth against the agent's word.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking too"
+)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
