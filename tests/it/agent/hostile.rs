@@ -3,7 +3,7 @@
 use slicewatch::model::Reading;
 
 use super::*;
-use crate::kubelet::fake::{self, Answer};
+use crate::kubelet::fake;
 
 #[test]
 fn hostile_names_leave_the_scrape_readable() {
@@ -151,10 +151,7 @@ fn a_device_that_nobody_knows_and_an_answer_of_any_size_are_lived_with() {
         "the last answer is believed for a while"
     );
 
-    kubelet.script(|script| {
-        *script = answer(3, 1);
-        script.allocatable = Answer::Hang;
-    });
+    kubelet.script(|script| *script = answer(3, 1));
     agent.until("small again", |snapshot| granted(snapshot, 1));
     agent.metrics();
     agent.end();
