@@ -36,7 +36,7 @@ impl Ledger {
                 device_view(device, card, grants, &resident, now)
             })
             .collect();
-        gpus.sort_by(|a, b| index_order(&a.identity.index).cmp(&index_order(&b.identity.index)));
+        gpus.sort_by_key(|gpu| index_order(&gpu.identity.index));
         let mut processes_unattributed: BTreeMap<Remainder, u64> = Remainder::ALL
             .iter()
             .map(|remainder| (*remainder, 0))

@@ -28,7 +28,7 @@ fn two_pods_and_a_daemon_on_one_gpu_are_told_apart() {
         gpu.unattributed.value().unwrap()[&Remainder::HostProcess],
         Bytes::mib(3072)
     );
-    let share = |replicas| Reading::Value(Bytes((143_771 - 615) / 4 * replicas << 20));
+    let share = |replicas| Reading::Value(Bytes(((143_771 - 615) / 4 * replicas) << 20));
     for (tenant, mib, replicas) in [(&TRAINER, 1024, 1), (&SERVER, 2048, 2)] {
         let row = row(gpu, tenant).unwrap();
         assert_eq!(&*row.container, tenant.container);
