@@ -15,18 +15,26 @@ use crate::collect::sampler::SamplerSettings;
 /// Where the kubelet listens unless told otherwise.
 pub const KUBELET_SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
 
+/// Most characters of a file's line that an error repeats.
+const MAX_QUOTED: usize = 80;
+
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
-    #[error("cannot read the configuration file {}: {source}; give --config the path of a readable TOML file", path.display())]
+    #[error(
+        "cannot read the configuration file {path:?}; give --config the path of a readable TOML file in UTF-8"
+    )]
     Read {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("the configuration file {} is not valid: {source}", path.display())]
+    /// In one line: where, what stands there, and what was expected.
+    #[error("the configuration file {path:?} is not valid in line {line}, {text:?}: {words}")]
     Parse {
         path: PathBuf,
-        source: Box<toml::de::Error>,
+        line: usize,
+        text: String,
+        words: String,
     },
     #[error("{name} = {value}: {mend}")]
     Value {
@@ -161,9 +169,21 @@ impl Options {
             path: path.to_owned(),
             source,
         })?;
-        toml::from_str(&text).map_err(|source| OptionsError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
+        toml::from_str(&text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+            OptionsError::Parse {
+                path: path.to_owned(),
+                line: line + 1,
+                text: text
+                    .lines()
+                    .nth(line)
+                    .unwrap_or_default()
+                    .chars()
+                    .take(MAX_QUOTED)
+                    .collect(),
+                words: error.message().replace('\n', "; "),
+            }
         })
     }
 

@@ -53,7 +53,7 @@ pub enum HttpError {
     )]
     PermissionDenied { addr: SocketAddr, source: io::Error },
     /// Anything else.
-    #[error("cannot listen on {addr}: {source}; check the address")]
+    #[error("cannot listen on {addr}; check the address")]
     Other { addr: SocketAddr, source: io::Error },
 }
 

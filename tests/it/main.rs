@@ -1,5 +1,8 @@
 //! One integration binary: the agent's parts against fakes of what they talk to.
 
+mod agent;
+mod cli;
+mod estimator;
 mod host;
 mod house;
 mod kubelet;

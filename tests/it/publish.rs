@@ -4,7 +4,7 @@
 
 mod example;
 mod hostile;
-mod parse;
+pub(crate) mod parse;
 mod server;
 
 use std::fmt::Write;

@@ -8,6 +8,18 @@ use libloading::{Library, Symbol};
 
 use crate::script::Script;
 
+/// The environment variable that names the file of a script, for a copy loaded by another process.
+/// The copy reads it again when it is replaced.
+pub const SCRIPT_FILE: &str = "FAKE_NVML_SCRIPT";
+
+/// Puts a script where a copy in another process reads it. Never half of it: by renaming.
+pub fn write(file: &Path, script: &Script) {
+    let json = serde_json::to_vec(script).expect("plain data");
+    let fresh = file.with_extension("new");
+    fs::write(&fresh, json).expect("the folder is the test's own");
+    fs::rename(&fresh, file).expect("the folder is the test's own");
+}
+
 /// One copy, loaded. Copies share nothing.
 pub struct Fake {
     path: PathBuf,

@@ -125,7 +125,7 @@ pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses(
 /// A row for each process that lives and won a sample newer than `after`: the sum of what it won
 /// over all samples newer than that, rounded up, and when it won its last.
 fn ring_rows(gpu: &Gpu, after: u64) -> Vec<Row> {
-    let newer: Vec<_> = gpu.ring.iter().filter(|sample| sample.at > after).collect();
+    let newer: Vec<_> = gpu.samples(after).collect();
     let mut won: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
     for sample in &newer {
         if let Some(pid) = sample.winner
@@ -191,9 +191,7 @@ pub unsafe extern "C" fn nvmlDeviceGetSamples(
         let short = state.short("nvmlDeviceGetSamples", target);
         let gpu = state.gpu(target)?;
         let rows: Vec<_> = gpu
-            .ring
-            .iter()
-            .filter(|sample| sample.at > after)
+            .samples(after)
             .map(|sample| sys::nvmlSample_t {
                 timeStamp: sample.at,
                 sampleValue: value(gpu.sample_type, sample.percent),

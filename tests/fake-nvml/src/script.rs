@@ -1,5 +1,7 @@
 //! What the fake driver shows and how it misbehaves.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::{Deserialize, Serialize};
 
 /// The whole node. Setting a script replaces the one before and lets go of its hanging calls.
@@ -53,6 +55,8 @@ pub struct Gpu {
     pub mps: Vec<Process>,
     /// The utilization ring, oldest first.
     pub ring: Vec<Sample>,
+    /// Ring samples show only once their time has come: a script of the future.
+    pub ring_in_time: bool,
     /// PIDs that have ended: they have no ring rows any more.
     pub exited: Vec<u32>,
     /// Ring rows that the driver makes up.
@@ -86,6 +90,19 @@ impl Gpu {
             }),
             ..Self::default()
         }
+    }
+
+    /// The samples that the driver has and that are newer than `after`.
+    pub(crate) fn samples(&self, after: u64) -> impl Iterator<Item = &Sample> {
+        let now = match self.ring_in_time {
+            true => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_micros() as u64),
+            false => u64::MAX,
+        };
+        self.ring
+            .iter()
+            .filter(move |sample| sample.at > after && sample.at <= now)
     }
 }
 

@@ -2,11 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{CStr, c_char};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{env, fs};
 
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
 
+use crate::control::SCRIPT_FILE;
 use crate::script::{Fault, Gpu, Instance, Script, What};
 
 pub(crate) const SUCCESS: nvmlReturn_t = 0;
@@ -29,10 +33,17 @@ pub(crate) struct State {
     pub(crate) xids: HashMap<usize, VecDeque<u64>>,
     /// The card that each event set watches, by the set's number.
     pub(crate) sets: Vec<Option<usize>>,
+    /// Which file the script was last read from: inode and time of change.
+    file: Option<(u64, i64, i64)>,
 }
 
 static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
 static CHANGED: Condvar = Condvar::new();
+/// Where a script of another process lies; none where a test sets it by the exported setter.
+static FILE: LazyLock<Option<PathBuf>> =
+    LazyLock::new(|| env::var_os(SCRIPT_FILE).map(PathBuf::from));
+/// Between two looks at that file by a call that hangs.
+const LOOK: Duration = Duration::from_millis(20);
 
 fn locked() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -93,6 +104,31 @@ impl State {
         false
     }
 
+    /// Shows this script from now on; its XIDs join those that wait.
+    fn adopt(&mut self, script: Script) {
+        for (card, gpu) in script.gpus.iter().enumerate() {
+            self.xids.entry(card).or_default().extend(&gpu.xids);
+        }
+        self.script = script;
+    }
+
+    /// Reads the script's file again where it is another one.
+    fn reload(&mut self) {
+        let Some(path) = FILE.as_ref() else { return };
+        let Ok(meta) = fs::metadata(path) else { return };
+        let stamp = (meta.ino(), meta.mtime(), meta.mtime_nsec());
+        if self.file == Some(stamp) {
+            return;
+        }
+        if let Some(script) = fs::read(path)
+            .ok()
+            .and_then(|json| serde_json::from_slice(&json).ok())
+        {
+            self.adopt(script);
+            self.file = Some(stamp);
+        }
+    }
+
     fn fault(&self, call: &str, gpu: Option<usize>, hit: impl Fn(What) -> bool) -> Option<What> {
         let faults = self.script.faults.iter();
         faults
@@ -148,8 +184,15 @@ fn enter(
 ) -> Result<(), nvmlReturn_t> {
     let mut state = locked();
     *state.calls.entry(name.to_owned()).or_default() += 1;
+    state.reload();
     while state.fault(name, gpu, |what| what == What::Hang).is_some() {
-        state = CHANGED.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state = if FILE.is_some() {
+            let waited = CHANGED.wait_timeout(state, LOOK);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        } else {
+            CHANGED.wait(state).unwrap_or_else(PoisonError::into_inner)
+        };
+        state.reload();
     }
     let slow = state.fault(name, gpu, |what| matches!(what, What::Slow(_)));
     if let Some(What::Slow(millis)) = slow {
@@ -212,12 +255,7 @@ pub unsafe extern "C" fn fake_nvml_set(json: *const c_char) -> u32 {
     let Ok(script) = serde_json::from_slice::<Script>(json.to_bytes()) else {
         return 1;
     };
-    let mut state = locked();
-    for (card, gpu) in script.gpus.iter().enumerate() {
-        state.xids.entry(card).or_default().extend(&gpu.xids);
-    }
-    state.script = script;
-    drop(state);
+    locked().adopt(script);
     CHANGED.notify_all();
     0
 }
