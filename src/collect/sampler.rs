@@ -159,7 +159,9 @@ impl Sampler {
             let reading = self.memory(index)?;
             self.devices[index].read_memory(reading, now, &self.settings);
             let device = &self.devices[index];
+            // The first list says which contexts are older than the first drain.
             if draining
+                || device.last_list.is_none()
                 || (closing && device.lists.is_empty())
                 || (device.moved && device.may_list(now))
             {

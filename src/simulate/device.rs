@@ -57,6 +57,8 @@ pub(super) struct Process {
     /// Never used again, unlike the PID.
     pub(super) id: u64,
     pub(super) pid: HostPid,
+    /// When it got its context.
+    pub(super) began: Nanos,
     /// Clock ticks after boot.
     pub(super) started: u64,
     pub(super) comm: Arc<str>,
@@ -95,6 +97,7 @@ impl Process {
         Self {
             id,
             pid,
+            began: now,
             started: 0,
             comm: workload.program.chars().take(15).collect::<String>().into(),
             kind: workload.kind,

@@ -88,8 +88,13 @@ impl Ring {
         self.length = self.next - at;
     }
 
-    /// What a read gives: `pid` knows the live processes, rows of ended ones vanish.
-    pub(super) fn read(&self, after: Duration, pid: impl Fn(u64) -> Option<HostPid>) -> RingRead {
+    /// What a read gives: `process` knows the live processes and when each began; rows of ended
+    /// ones vanish. A row is a mean over the samples since its process began (measured).
+    pub(super) fn read(
+        &self,
+        after: Duration,
+        process: impl Fn(u64) -> Option<(HostPid, Nanos)>,
+    ) -> RingRead {
         let newer = || self.slots.iter().filter(|slot| slot.wall > after);
         let samples: Vec<RingSample> = newer()
             .map(|slot| RingSample {
@@ -97,20 +102,20 @@ impl Ring {
                 percent: slot.percent,
             })
             .collect();
-        let mut won: BTreeMap<HostPid, (u32, Duration)> = BTreeMap::new();
+        let mut won: BTreeMap<(HostPid, Nanos), (u32, Duration)> = BTreeMap::new();
         for slot in newer() {
-            if let Some(pid) = slot.winner.and_then(&pid) {
-                let (sum, last) = won.entry(pid).or_default();
+            if let Some(process) = slot.winner.and_then(&process) {
+                let (sum, last) = won.entry(process).or_default();
                 *sum += slot.percent;
                 *last = slot.wall;
             }
         }
         let rows = won
             .into_iter()
-            .map(|(pid, (sum, last_won))| RingRow {
+            .map(|((pid, began), (sum, last_won))| RingRow {
                 pid,
                 last_won,
-                sm_percent: sum.div_ceil(samples.len() as u32),
+                sm_percent: sum.div_ceil(newer().filter(|slot| slot.at > began).count() as u32),
             })
             .collect();
         RingRead { rows, samples }
@@ -136,7 +141,9 @@ mod tests {
                 // A shade over 98 would draw 99 now and then.
                 ring.sample(&[(who, seconds * 0.999_999_999)], wall, &mut rng);
             }
-            let read = ring.read(Duration::ZERO, |id| (id == 1).then_some(HostPid(id as u32)));
+            let read = ring.read(Duration::ZERO, |id| {
+                (id == 1).then_some((HostPid(id as u32), 0))
+            });
             assert_eq!(read.samples.len(), 15);
             assert_eq!(read.rows.len(), 1);
             assert_eq!(read.rows[0].sm_percent, percent);
@@ -151,7 +158,7 @@ mod tests {
         for _ in 0..200 {
             ring.sample(&[], Duration::from_nanos(ring.next), &mut rng);
         }
-        let read = ring.read(Duration::ZERO, |_| Some(HostPid(1)));
+        let read = ring.read(Duration::ZERO, |_| Some((HostPid(1), 0)));
         assert!(read.rows.is_empty());
         assert!((70..=71).contains(&read.samples.len()), "14 s at 5 Hz");
         for pair in read.samples.windows(2) {

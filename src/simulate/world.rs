@@ -219,7 +219,7 @@ impl World {
         let processes = &self.devices[device].processes;
         let mut read = ring.read(after, |id| {
             let process = processes.iter().find(|process| process.id == id)?;
-            Some(process.pid)
+            Some((process.pid, process.began))
         });
         self.ring_reads = self.ring_reads.wrapping_add(1);
         let every = self.plan.garbage_every;

@@ -4,7 +4,6 @@
     clippy::panic,
     reason = "helpers of tests fail by panicking too"
 )]
-
 #![expect(
     clippy::expect_used,
     clippy::panic,

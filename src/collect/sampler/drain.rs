@@ -1,10 +1,11 @@
 //! From the driver's utilization ring to GPU time.
 //!
 //! The ring holds one sample each ~200 ms; each sample names one process, the winner, and the
-//! card's busy percentage. A read gives, per process, the mean over *all* samples of the read of
-//! the values it won, rounded up to a whole percent, and beside it the card's own samples.
-//! (Measured on an H200, driver 580.159.04: 15 samples at 98 % give 7 for one won, 13 or 14 for
-//! two, 20 for three, 46 for seven.) So the sum of the values a process won lies in
+//! card's busy percentage. A read gives, per process, the mean over the samples of the read *since
+//! the process has its context* of the values it won, rounded up to a whole percent, and beside it
+//! the card's own samples. (Measured on an H200, driver 580.159.04: 15 samples at 98 % give 7 for
+//! one won, 13 or 14 for two, 20 for three, 46 for seven; a process whose context is four samples
+//! old and that won 25, 95 and 95 % of them has 54.) So the sum of the values a process won lies in
 //! `(n (v - 1), n v]`, which names the number of samples won whenever the card was busy, and the
 //! card's own sum closes what rounding left open: every sample has one winner.
 
@@ -19,18 +20,20 @@ use crate::model::{
 
 /// Spacing of the ring before two samples have been seen.
 const NOMINAL_SPACING: Duration = Duration::from_millis(200);
-/// Seconds that a process may live on after it was last listed.
-const LIST_PERIOD: f64 = 1.0;
+/// A context is this much older than the first list that shows it, at the most as a rule: lists
+/// follow memory, which is read each 100 ms.
+const UNSEEN: Duration = Duration::from_millis(250);
 
 /// A process that was in a list since the last drain.
 #[derive(Debug, Clone)]
 pub(super) struct Listed {
     facts: Reading<Arc<ProcessFacts>>,
+    first_seen: Moment,
     last_seen: Moment,
+    /// When the first list came without it; `None` while it lives.
+    gone: Option<Moment>,
     /// True where one PID stood for two processes since the last drain.
     ambiguous: bool,
-    /// In the newest list.
-    alive: bool,
     /// Had a row in the last drain.
     had_row: bool,
 }
@@ -76,9 +79,10 @@ impl Ring {
         }
         let listed = self.listed.entry(pid).or_insert_with(|| Listed {
             facts: facts.clone(),
+            first_seen: at,
             last_seen: at,
+            gone: None,
             ambiguous: false,
-            alive: true,
             had_row: false,
         });
         if let (Some(old), Some(new)) = (listed.facts.value(), facts.value())
@@ -90,15 +94,15 @@ impl Ring {
             listed.facts = facts.clone();
         }
         listed.last_seen = at;
-        listed.alive = true;
+        listed.gone = None;
     }
 
     /// Marks every process that was not noted at `at` as ended; true where one ended just now.
     pub(super) fn close_list(&mut self, at: Moment) -> bool {
         let mut ended = false;
         for listed in self.listed.values_mut() {
-            if listed.alive && listed.last_seen != at {
-                listed.alive = false;
+            if listed.gone.is_none() && listed.last_seen != at {
+                listed.gone = Some(at);
                 ended = true;
             }
         }
@@ -135,11 +139,12 @@ impl Ring {
                 Some(refusal) => {
                     *refused.entry(refusal).or_insert(0) += 1;
                     if refusal == Refusal::UnknownPid {
-                        claimed_by_refused += Estimate::of(row.sm_percent, n, mean).sum;
+                        claimed_by_refused += Estimate::of(row.sm_percent, (n, n), mean).sum;
                     }
                 }
                 None if row.sm_percent > 0 => {
-                    believed.push((row.pid, Estimate::of(row.sm_percent, n, mean)));
+                    let averaged_over = self.averaged_over(row.pid, &samples, n);
+                    believed.push((row.pid, Estimate::of(row.sm_percent, averaged_over, mean)));
                 }
                 None => {}
             }
@@ -149,7 +154,9 @@ impl Ring {
             .listed
             .iter()
             .filter(|(pid, listed)| {
-                !listed.alive && !listed.ambiguous && !believed.iter().any(|(row, _)| row == *pid)
+                listed.gone.is_some()
+                    && !listed.ambiguous
+                    && !believed.iter().any(|(row, _)| row == *pid)
             })
             .map(|(pid, _)| *pid)
             .collect();
@@ -182,14 +189,13 @@ impl Ring {
             .collect();
         // The driver forgets the rows of a process that has exited. Where exactly one did, what
         // no row claims is its own, up to the time it can have lived; half a sample is noise.
-        if let [pid] = ended[..] {
-            let (alive, had_row) = match self.listed.get(&pid) {
-                Some(listed) => (listed.last_seen.since(self.last_drain), listed.had_row),
-                None => (Duration::ZERO, true),
-            };
+        if let [pid] = ended[..]
+            && let Some(listed) = self.listed.get(&pid)
+        {
             // With a row in the last drain it had not exited then: what was left is another's.
-            let carried = if had_row { 0.0 } else { carried };
-            let most = (alive.as_secs_f64() + LIST_PERIOD) / spacing * 100.0 + carried;
+            let carried = if listed.had_row { 0.0 } else { carried };
+            let lived = listed.gone.unwrap_or(now).since(self.last_drain);
+            let most = (lived.as_secs_f64() / spacing + 1.0) * 100.0 + carried;
             let sum = (orphan + carried).min(most);
             if sum >= mean / 2.0 {
                 rows.push(row(pid, sum, true, &self.listed));
@@ -236,7 +242,7 @@ impl Ring {
         self.last_drain = now;
         self.listed.retain(|_, listed| {
             listed.ambiguous = false;
-            listed.alive
+            listed.gone.is_none()
         });
     }
 
@@ -252,6 +258,19 @@ impl Ring {
             Some(listed) if !listed.ambiguous => None,
             _ => Some(Refusal::UnknownPid),
         }
+    }
+
+    /// How many samples a row is the mean of, at least and at most: those since its process has its
+    /// context, of which the first list that shows it is not quite the beginning.
+    fn averaged_over(&self, pid: HostPid, samples: &[&RingSample], n: u32) -> (u32, u32) {
+        let first_seen = match self.listed.get(&pid) {
+            Some(listed) if listed.first_seen > self.last_drain => listed.first_seen.unix,
+            _ => return (n, n),
+        };
+        let since =
+            |time: Duration| samples.iter().filter(|sample| sample.at > time).count() as u32;
+        let (least, most) = (since(first_seen), since(first_seen.saturating_sub(UNSEEN)));
+        (least.clamp(1, n), most.clamp(1, n))
     }
 
     /// Cards that give no samples of their own: as many as the time since the last drain holds.
@@ -301,10 +320,12 @@ struct Estimate {
 }
 
 impl Estimate {
-    /// Of a row that says `percent` of `n` samples, where busy samples have `mean` percent.
-    fn of(percent: u32, n: u32, mean: f64) -> Self {
-        let (percent, n) = (f64::from(percent), f64::from(n));
-        let (low, high) = ((percent - 1.0).max(0.0) * n, percent * n);
+    /// Of a row that says `percent` of so many samples (least, most), where busy samples have
+    /// `mean` percent.
+    fn of(percent: u32, (least, most): (u32, u32), mean: f64) -> Self {
+        let percent = f64::from(percent);
+        let low = (percent - 1.0).max(0.0) * f64::from(least);
+        let high = percent * f64::from(most);
         let won = ((low + high) / 2.0 / mean).round().max(1.0);
         Self {
             low,

@@ -123,7 +123,7 @@ pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses(
 }
 
 /// A row for each process that lives and won a sample newer than `after`: the sum of what it won
-/// over all samples newer than that, rounded up, and when it won its last.
+/// over all samples newer than that and than its context, rounded up, and when it won its last.
 fn ring_rows(gpu: &Gpu, after: u64) -> Vec<Row> {
     let newer: Vec<_> = gpu.samples(after).collect();
     let mut won: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
@@ -139,7 +139,10 @@ fn ring_rows(gpu: &Gpu, after: u64) -> Vec<Row> {
     let rows = won.into_iter().map(|(pid, (sum, at))| Row {
         pid,
         at,
-        percent: sum.div_ceil(newer.len() as u32),
+        percent: {
+            let began = gpu.began.get(&pid).copied().unwrap_or(0);
+            sum.div_ceil(newer.iter().filter(|sample| sample.at > began).count() as u32)
+        },
     });
     rows.chain(gpu.garbage.iter().copied()).collect()
 }

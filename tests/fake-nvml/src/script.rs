@@ -1,5 +1,6 @@
 //! What the fake driver shows and how it misbehaves.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,8 @@ pub struct Gpu {
     pub ring_in_time: bool,
     /// PIDs that have ended: they have no ring rows any more.
     pub exited: Vec<u32>,
+    /// Since when (microseconds) a process has its context, where that is not for ever.
+    pub began: BTreeMap<u32, u64>,
     /// Ring rows that the driver makes up.
     pub garbage: Vec<Row>,
     /// NVML's number of the value type of samples; 1 is unsigned int.

@@ -16,6 +16,7 @@ const UNKNOWN: Reading<Arc<ProcessFacts>> = Reading::Failed(Cause::PermissionDen
 fn ring(pids: &[u32]) -> Ring {
     let mut ring = Ring::new(at(0.0).unix, at(0.0));
     for pid in pids {
+        ring.note(HostPid(*pid), &UNKNOWN, at(0.0));
         ring.note(HostPid(*pid), &UNKNOWN, at(2.9));
     }
     ring.close_list(at(2.9));
@@ -86,6 +87,31 @@ fn the_captured_drain_of_three_tenants_is_recovered_to_the_sample() {
     assert_eq!(won, [10, 2, 3]);
     assert!(close_to(seconds(&drain, 471).unwrap(), 10.0 * 0.98 * 0.2));
     assert!(drain.refused.is_empty());
+}
+
+#[test]
+fn a_row_of_a_new_context_is_a_mean_over_its_own_samples() {
+    // H200, 2026-11-21: 11 idle samples, then 1 (another's), 25, 95 and 95 %: the new process's row
+    // says 54, which over 15 samples would be 1.6 s of a card that was busy for 0.43 s.
+    let mut read = answer(&[(0, 0); 11], &[]);
+    for (i, percent) in [1, 25, 95, 95].into_iter().enumerate() {
+        let time = at(0.2 * (12 + i) as f64).unix;
+        read.samples.push(RingSample { at: time, percent });
+    }
+    let row = |pid, last_won, sm_percent| RingRow {
+        pid: HostPid(pid),
+        last_won,
+        sm_percent,
+    };
+    read.rows = vec![row(420, at(3.0).unix, 54), row(414, at(2.4).unix, 1)];
+    let mut ring = ring(&[414]);
+    ring.note(HostPid(414), &UNKNOWN, at(2.45));
+    ring.note(HostPid(420), &UNKNOWN, at(2.45));
+    let drain = ring.drain(&read, at(3.05));
+    let said = seconds(&drain, 420).unwrap();
+    assert!((said - 2.15 * 0.2).abs() < 0.03, "{said}: {drain:?}");
+    let sum: f64 = drain.rows.iter().map(|row| row.time.0).sum();
+    assert!((sum - drain.busy.0).abs() < 0.03, "{drain:?}");
 }
 
 #[test]
