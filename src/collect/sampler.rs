@@ -23,7 +23,7 @@ use drain::Ring;
 /// Between two looks for MIG instances that came or went.
 const DEVICES_PERIOD: Duration = Duration::from_secs(60);
 /// A drain that a process's end asked for comes no sooner than this after the last.
-const EARLY_DRAIN: Duration = Duration::from_secs(1);
+const EARLY_DRAIN: Duration = Duration::from_millis(500);
 /// A step of the wall clock against the monotonic one, beyond which ring times mean nothing.
 const CLOCK_STEP: Duration = Duration::from_millis(500);
 /// How long samples stay in the driver's ring: measured 14 s.

@@ -1,6 +1,6 @@
 //! What is kept of one device: a card, or a MIG instance.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -250,30 +250,35 @@ impl DeviceState {
         if drain.samples == 0 {
             return;
         }
-        let mut pods: BTreeSet<PodName> = BTreeSet::new();
-        let mut others = 0;
-        let mut received: HashMap<ContainerLabels, (GpuSeconds, u64)> = HashMap::new();
+        let mut pods: HashMap<PodName, GpuSeconds> = HashMap::new();
+        let mut others = Vec::new();
+        let mut received: HashMap<ContainerLabels, (GpuSeconds, u32)> = HashMap::new();
         for row in &drain.rows {
             match owner_of(row.pid, &row.facts, context) {
                 // A process whose container was named only after its end is a tenant all the same;
                 // one of an older pod of the same name is not.
                 Ok(owner) if !self.is_another(&owner.labels, owner.pod_uid.as_ref()) => {
                     self.container(&owner.labels, owner.pod_uid.as_ref(), owner.evidence, now);
-                    pods.insert(owner.labels.pod_name());
+                    *pods.entry(owner.labels.pod_name()).or_default() += row.time;
                     let entry = received.entry(owner.labels).or_default();
                     entry.0 += row.time;
-                    entry.1 += u64::from(row.samples);
+                    entry.1 += row.samples;
                 }
-                Ok(_) | Err(_) => others += 1,
+                Ok(_) | Err(_) => others.push(row.time),
             }
         }
-        let busy = drain
-            .covered
-            .mul_f64(f64::from(drain.busy_samples) / f64::from(drain.samples));
-        let contended = pods.len() + others >= 2;
-        if pods.len() >= 2 {
-            self.contended += busy;
-        }
+        let activity = Activity {
+            busy: drain.busy,
+            tenants: (pods.len() + others.len()) as f64,
+        };
+        let active: HashMap<&PodName, Duration> = pods
+            .iter()
+            .map(|(pod, time)| (pod, activity.of(*time)))
+            .collect();
+        let of_pods: Duration = active.values().sum();
+        let of_all = of_pods + others.iter().map(|time| activity.of(*time)).sum();
+        let longest = active.values().max().copied().unwrap_or_default();
+        self.contended += (of_pods - longest).min(activity.of(drain.busy));
         self.active_tenants = Reading::Value(pods.len() as u32);
         for (labels, (time, samples)) in received {
             workloads.add(
@@ -283,16 +288,30 @@ impl DeviceState {
                 time,
                 now,
             );
+            let neighbours = of_all - active.get(&labels.pod_name()).copied().unwrap_or_default();
             if let Some(container) = self.containers.get_mut(&labels) {
                 container.gpu_time += time;
-                container.gpu_samples += samples;
-                container.active += busy;
-                // A neighbour is another pod, or any process of the host.
-                if contended {
-                    container.contended += busy;
-                }
+                container.gpu_samples += u64::from(samples);
+                let active = activity.of(time);
+                container.active += active;
+                container.contended += active.min(neighbours);
             }
         }
+    }
+}
+
+/// How long the tenants of one drain were active, from the time they received.
+struct Activity {
+    /// Of the card.
+    busy: GpuSeconds,
+    tenants: f64,
+}
+
+impl Activity {
+    /// As if each other tenant of the drain had received as much meanwhile; at most for as long as
+    /// the card was busy.
+    fn of(&self, time: GpuSeconds) -> Duration {
+        Duration::from_secs_f64((time.0 * self.tenants).min(self.busy.0).max(0.0))
     }
 }
 

@@ -323,20 +323,16 @@ fn a_pod_recreated_under_the_same_name_starts_from_zero() {
 fn two_active_pods_contend_and_one_alone_does_not() {
     let mut bench = Bench::new();
     bench.pods = [(11, ("a", 1)), (12, ("b", 1))].into();
+    // Of ten busy samples six and four: as if they had shared all ten, and b eight of them.
     bench.step_with(drain(&[(11, "a", 1.2), (12, "b", 0.8)]));
     let snapshot = bench.step_with(drain(&[(11, "a", 2.0)]));
+    let seconds = |tenths: u64| Duration::from_millis(100 * tenths);
     let a = container(&snapshot, "a").unwrap();
-    assert_eq!(
-        (a.active, a.contended),
-        (Duration::from_secs(4), Duration::from_secs(2))
-    );
+    assert_eq!((a.active, a.contended), (seconds(40), seconds(16)));
     let b = container(&snapshot, "b").unwrap();
-    assert_eq!(
-        (b.active, b.contended),
-        (Duration::from_secs(2), Duration::from_secs(2))
-    );
+    assert_eq!((b.active, b.contended), (seconds(16), seconds(16)));
     let gpu = &snapshot.gpus[0];
-    assert_eq!(gpu.contended, Reading::Value(Duration::from_secs(2)));
+    assert_eq!(gpu.contended, Reading::Value(seconds(16)));
     assert_eq!(gpu.busy, Reading::Value(GpuSeconds(4.0)));
     assert_eq!(gpu.active_tenants, Reading::Value(1));
 }

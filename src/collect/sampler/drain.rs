@@ -326,10 +326,16 @@ impl Estimate {
         let percent = f64::from(percent);
         let low = (percent - 1.0).max(0.0) * f64::from(least);
         let high = percent * f64::from(most);
-        let won = ((low + high) / 2.0 / mean).round().max(1.0);
+        let middle = (low + high) / 2.0;
+        let whole = (middle / mean).round().max(1.0) * mean;
         Self {
             low,
-            sum: (won * mean).clamp(low, high),
+            // A whole number of mean samples, where the bounds allow one.
+            sum: if (low..=high).contains(&whole) {
+                whole
+            } else {
+                middle
+            },
             high,
         }
     }

@@ -464,9 +464,9 @@ fn a_lost_gpu_closes_its_window_and_says_so() {
 #[test]
 fn a_passing_error_fails_its_readings_alone() {
     let (gpu, mut sampler) = sampler();
-    run(&mut sampler, 0, 500);
+    run(&mut sampler, 0, 1000);
     gpu.script().error = Some(GpuError::Timeout);
-    let windows = run(&mut sampler, 600, 1000);
+    let windows = run(&mut sampler, 1100, 2000);
     assert_eq!(windows[0].up, Reading::Value(()));
     assert_eq!(
         windows[0].devices[0].memory,
@@ -475,7 +475,7 @@ fn a_passing_error_fails_its_readings_alone() {
     assert_eq!(windows[0].devices[0].lists_failed, Some(Cause::Timeout));
     gpu.script().error = None;
     assert!(
-        run(&mut sampler, 1100, 2000)[0].devices[0]
+        run(&mut sampler, 2100, 3000)[0].devices[0]
             .memory
             .value()
             .is_some()
