@@ -4,29 +4,29 @@
 //! of the utilization ring.
 //!
 //! # Active and contended time
-//! The ring names one winner each 200 ms, so a drain of a few seconds says *who* was active in
-//! it, not when. In a drain in which a pod won at least one sample it is charged with being
-//! active for as long as the card was busy in it, and with being contended for the same time
-//! where another pod (or a process of the host) won a sample too. So tenants that take turns
-//! within a drain, and light ones on a busy card, are told too high; tenants of a crowd that win
-//! none of the fifteen samples of a drain, and the last seconds of short jobs, too low. Read
-//! contended time as *shared a drain with another*: it compares like tenants on like cards, and is
-//! no measure of waiting.
+//! The ring names one winner each 200 ms, so a drain of a few seconds says *who* had how much of
+//! the card, not when. A tenant is taken to have been active for the time it received, times the
+//! number of tenants in the drain (as if each other one had received as much meanwhile), at most
+//! for as long as the card was busy; and contended for as much of that as the others were active.
+//! So tenants that take turns within a drain are told too high; tenants whose kernels yield before
+//! their slice ends, tenants of a crowd that win none of the fifteen samples of a drain, and the
+//! last moments of short jobs, too low. Read contended time as *shared a drain with another*: it
+//! compares like tenants on like cards, and is no measure of waiting.
 //!
 //! What was said over what was true, in the simulation, ten minutes a seed, drains of 3 s
 //! (`cargo test --test it estimator -- --nocapture` repeats it and holds the bounds):
 //!
 //! | scenario: tenant | truly active | said/true active | said/true contended |
 //! |---|---|---|---|
-//! | noisy-neighbour: trainer, never idle | 100 % | 0.99 | 1.09 |
-//! | noisy-neighbour: scorer, short runs | 86 % | 1.04 | 1.04 |
-//! | noisy-neighbour: two services, short requests | 22-26 % | 2.8-3.0 | 2.8-3.0 |
-//! | memory-hog: explorer, on and off | 43 % | 2.1 | 7.5 |
-//! | memory-hog: three services | 1-13 % | 5.6-42 | 8.5-57 |
-//! | quiet: notebook, embedder | under 1 % | 3.2, 38 | over 400 of nearly nothing |
-//! | churn: tenants of a crowd that stay | 38 % each | 0.35-0.74 | 0.35-0.74 |
-//! | churn: short jobs | - | 0.25-0.85 | 0.25-0.84 |
-//! | the card itself: noisy-neighbour, churn, memory-hog | - | - | 1.09, 0.98, 7.3 |
+//! | noisy-neighbour: trainer, never idle | 100 % | 0.97 | 0.86 |
+//! | noisy-neighbour: scorer, short kernels | 86 % | 0.53 | 0.53 |
+//! | noisy-neighbour: two services, short requests | 22-26 % | 1.07 | 1.07 |
+//! | memory-hog: explorer, on and off | 43 % | 1.14 | 2.6 |
+//! | memory-hog: three services | 1-13 % | 1.7-1.8 | 2.3-2.6 |
+//! | quiet: notebook, embedder | under 1 % | 1.02-1.03 | 13 of nearly nothing |
+//! | churn: tenants of a crowd that stay | 38 % each | 0.27-0.58 | 0.27-0.58 |
+//! | churn: short jobs | - | 0.24-0.78 | 0.24-0.77 |
+//! | the card itself: noisy-neighbour, churn, memory-hog | - | - | 0.86, 0.92, 2.5 |
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
