@@ -1,4 +1,8 @@
 //! What the pure parts cost: attribution, ledger, snapshot, encodings. `cargo bench --bench micro`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot set up has nothing to measure"
+)]
 
 #![expect(
     clippy::unwrap_used,

@@ -2,11 +2,6 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
-    reason = "helpers of tests fail by panicking too"
-)]
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
     reason = "helpers of tests fail as tests do"
 )]
 

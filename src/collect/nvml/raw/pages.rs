@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn only_code_of_files_is_given_back() {
-        let of = |line| code(line).map(|(start, length)| (start, length));
+        let of = code;
         assert_eq!(
             of("7f00-8f00 r-xp 00028000 fd:00 123   /usr/lib/libc.so.6"),
             Some((0x7f00, 0x1000))
