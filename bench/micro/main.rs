@@ -3,7 +3,6 @@
     clippy::unwrap_used,
     reason = "a bench that cannot set up has nothing to measure"
 )]
-
 #![expect(
     clippy::unwrap_used,
     reason = "a bench that cannot set up its world has nothing to measure"

@@ -131,10 +131,14 @@ impl Host {
 
     fn judge(&mut self, listed: Reading<()>, no_kubelet: bool, now: Moment) {
         let (up, detail) = match (self.namespace, listed) {
+            (Reading::Failed(Cause::PidNamespace), _) => (
+                Reading::Failed(Cause::PidNamespace),
+                "the agent does not see the host's processes: self/ns/pid of --proc-root is not \
+                 the initial PID namespace",
+            ),
             (Reading::Failed(cause), _) => (
                 Reading::Failed(cause),
-                "the agent does not see the host's processes: /proc/self/ns/pid is not the \
-                 initial PID namespace",
+                "the PID namespace cannot be proven: self/ns/pid of --proc-root cannot be read",
             ),
             // A machine without a kubelet has no pods to name.
             (_, Reading::Failed(Cause::NotFound)) if no_kubelet => (Reading::Value(()), ""),
