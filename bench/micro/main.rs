@@ -1,4 +1,5 @@
 //! What the pure parts cost: attribution, ledger, snapshot, encodings. `cargo bench --bench micro`.
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up ends")]
 
 #[path = "../node.rs"]
 mod node;
