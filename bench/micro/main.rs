@@ -1,12 +1,5 @@
 //! What the pure parts cost: attribution, ledger, snapshot, encodings. `cargo bench --bench micro`.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a bench that cannot set up has nothing to measure"
-)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a bench that cannot set up its world has nothing to measure"
-)]
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up ends")]
 
 #[path = "../node.rs"]
 mod node;

@@ -1,6 +1,6 @@
 //! What the kubelet granted, indexed for attribution: one fact, beside residence.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::model::{Allocations, DeviceRef, DraClaim, GpuIdentity, PodName};
@@ -35,7 +35,7 @@ pub struct Advertised {
 /// One whole answer of the kubelet, by device and by pod.
 #[derive(Debug, Default)]
 pub struct Grants {
-    by_device: HashMap<DeviceRef, Vec<(ContainerLabels, u32)>>,
+    by_device: HashMap<DeviceRef, BTreeMap<ContainerLabels, u32>>,
     advertised: HashMap<DeviceRef, Advertised>,
     containers: HashMap<PodName, Vec<Arc<str>>>,
     claims: HashMap<ContainerLabels, Vec<DraClaim>>,
@@ -63,10 +63,7 @@ impl Grants {
             }
             for grant in &container.grants {
                 let rows = grants.by_device.entry(grant.device.clone()).or_default();
-                match rows.iter_mut().find(|(known, _)| *known == labels) {
-                    Some((_, replicas)) => *replicas += grant.replicas,
-                    None => rows.push((labels.clone(), grant.replicas)),
-                }
+                *rows.entry(labels.clone()).or_insert(0) += grant.replicas;
             }
         }
         for (device, grant) in &allocations.allocatable {
@@ -82,14 +79,11 @@ impl Grants {
     }
 
     /// Containers that were granted replicas of this device, with how many.
-    pub fn of_device(&self, identity: &GpuIdentity) -> Vec<(&ContainerLabels, u32)> {
-        let mut all: Vec<(&ContainerLabels, u32)> = Vec::new();
+    pub fn of_device(&self, identity: &GpuIdentity) -> BTreeMap<&ContainerLabels, u32> {
+        let mut all = BTreeMap::new();
         for device in names_of(identity) {
             for (labels, replicas) in self.by_device.get(&device).into_iter().flatten() {
-                match all.iter_mut().find(|(known, _)| *known == labels) {
-                    Some((_, sum)) => *sum += replicas,
-                    None => all.push((labels, *replicas)),
-                }
+                *all.entry(labels).or_insert(0) += replicas;
             }
         }
         all

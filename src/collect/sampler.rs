@@ -154,7 +154,7 @@ impl Sampler {
             self.find_devices(now)?;
         }
         // A drain wants a list of its own instant: the driver forgets who has just exited.
-        let draining = self.drain_is_due(now);
+        let draining = self.drain_is_due(now, closing);
         for index in 0..self.devices.len() {
             let reading = self.memory(index)?;
             self.devices[index].read_memory(reading, now, &self.settings);
@@ -175,7 +175,7 @@ impl Sampler {
                 Err(_) => {}
             }
         }
-        self.drain_if_due(now)
+        self.drain_if_due(now, draining)
     }
 
     /// A reading of memory; an error that ends the source is an error here too.
@@ -322,8 +322,7 @@ impl Sampler {
         });
     }
 
-    fn drain_if_due(&mut self, now: Moment) -> Result<(), GpuError> {
-        let due = self.drain_is_due(now);
+    fn drain_if_due(&mut self, now: Moment, due: bool) -> Result<(), GpuError> {
         match &mut self.ring {
             RingState::Unsupported => Ok(()),
             RingState::AnchorAt(due) if now.monotonic < *due => Ok(()),
@@ -380,12 +379,14 @@ impl Sampler {
     }
 
     /// Whether the ring's time has come: it is drained regularly, and sooner when somebody ended.
-    fn drain_is_due(&self, now: Moment) -> bool {
+    /// A regular drain waits for the end of a window, whose list it then shares.
+    fn drain_is_due(&self, now: Moment, closing: bool) -> bool {
         let RingState::Running(ring) = &self.ring else {
             return false;
         };
         let since = now.since(ring.last_drain());
-        since >= self.settings.drain_period || (self.process_ended && since >= EARLY_DRAIN)
+        let regular = closing && since + self.settings.memory_period >= self.settings.drain_period;
+        regular || (self.process_ended && since >= EARLY_DRAIN)
     }
 
     fn ring_failed(&mut self, error: GpuError) -> Result<(), GpuError> {

@@ -176,7 +176,7 @@ impl DeviceState {
     pub(super) fn settle(&mut self, grants: &Reading<Grants>, now: Moment) {
         let granted = match grants {
             Reading::Value(grants) => grants.of_device(&self.identity),
-            Reading::Unsupported | Reading::Failed(_) => Vec::new(),
+            Reading::Unsupported | Reading::Failed(_) => BTreeMap::new(),
         };
         self.advertised = grants
             .as_ref()

@@ -197,13 +197,9 @@ fn device_view(
         },
         torn_windows: device.torn,
         replicas,
-        replicas_allocated: grants.as_ref().map(|grants| {
-            grants
-                .of_device(&device.identity)
-                .iter()
-                .map(|(_, n)| n)
-                .sum()
-        }),
+        replicas_allocated: grants
+            .as_ref()
+            .map(|grants| grants.of_device(&device.identity).values().sum()),
         tenants: match &device.list {
             Some(_) => Reading::Value(tenants.len() as u32),
             None => no_list.map(|()| 0),

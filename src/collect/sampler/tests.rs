@@ -177,6 +177,25 @@ fn a_quiet_second_costs_ten_readings_one_list_and_no_drain() {
 }
 
 #[test]
+fn a_quiet_minute_costs_the_calls_of_the_bare_loop() {
+    // What bench/overhead makes in a minute: ten readings of memory a second and one more after each
+    // list, a list a second, the ring each three seconds.
+    let (gpu, mut sampler) = sampler();
+    gpu.holds(7, 10);
+    run(&mut sampler, 0, 3000);
+    let count = || ["memory", "processes", "ring"].map(|call| gpu.calls(call));
+    let before = count();
+    run(&mut sampler, 3100, 63_000);
+    let after = count();
+    let calls: Vec<u32> = after
+        .iter()
+        .zip(before)
+        .map(|(after, before)| after - before)
+        .collect();
+    assert_eq!(calls, [660, 60, 20]);
+}
+
+#[test]
 fn polls_before_their_time_read_nothing() {
     let (gpu, mut sampler) = sampler();
     let next = sampler.poll(at(0)).next;
