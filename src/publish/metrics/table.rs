@@ -230,7 +230,7 @@ metrics! {
         "Time in which the container was active on the device, told by reads of the utilization ring: an estimate.",
         "as for its GPU seconds";
     POD_CONTENDED = "slicewatch_pod_contended_seconds_total", Counter, Seconds, Container, Evolving,
-        "Of its active time, that in which another pod was active too.",
+        "Of its active time, that in which other pods or processes of the host were active too: an estimate.",
         "as for its GPU seconds";
     POD_EXITS = "slicewatch_pod_exits_under_pressure_total", Counter, Count, Container, Evolving,
         "Processes of the container that ended while free framebuffer was under the floor.",
