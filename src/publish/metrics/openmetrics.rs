@@ -92,7 +92,7 @@ pub(super) fn encode(snapshot: &Arc<Snapshot>, process: &ProcessStats) -> String
         snapshot: Arc::clone(snapshot),
         process: *process,
     }));
-    let mut out = String::with_capacity(1 << 14);
+    let mut out = String::with_capacity(super::expected_bytes(snapshot));
     // It fails where the writer does, or a histogram is native only: a String takes everything
     // and there are no histograms. Without its end mark a body would be refused, not misread.
     let _ = text::encode(&mut out, &registry);

@@ -35,7 +35,7 @@ mod field {
 
 /// Writes every family into one buffer.
 pub(super) fn encode(snapshot: &Snapshot, process: &ProcessStats) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1 << 14);
+    let mut out = Vec::with_capacity(super::expected_bytes(snapshot));
     let mut scratch = Scratch::default();
     let done: Result<(), Infallible> = families::each(snapshot, process, |family| {
         scratch.family.clear();

@@ -10,7 +10,7 @@ use super::families::{self, Label, Number};
 
 /// Writes every family into one buffer.
 pub(super) fn encode(snapshot: &Snapshot, process: &ProcessStats) -> String {
-    let mut out = String::with_capacity(1 << 14);
+    let mut out = String::with_capacity(super::expected_bytes(snapshot));
     let done: Result<(), Infallible> = families::each(snapshot, process, |family| {
         let metric = family.metric;
         out.push_str("# HELP ");
