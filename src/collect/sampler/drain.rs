@@ -187,9 +187,10 @@ impl Ring {
             .iter()
             .map(|(pid, estimate)| row(*pid, estimate.sum, false, &self.listed))
             .collect();
-        // The driver forgets the rows of a process that has exited. Where exactly one did, what
-        // no row claims is its own, up to the time it can have lived; half a sample is noise.
-        if let [pid] = ended[..]
+        // The driver forgets the rows of a process that has exited. Where exactly one did, or all
+        // that did were of one container, what no row claims is its own, up to the time it can
+        // have lived; half a sample is noise.
+        if let Some(pid) = self.one_of(&ended)
             && let Some(listed) = self.listed.get(&pid)
         {
             // With a row in the last drain it had not exited then: what was left is another's.
@@ -257,6 +258,26 @@ impl Ring {
         match self.listed.get(&row.pid) {
             Some(listed) if !listed.ambiguous => None,
             _ => Some(Refusal::UnknownPid),
+        }
+    }
+
+    /// The process that stands for these: the only one, or the last to go of one container.
+    fn one_of(&self, ended: &[HostPid]) -> Option<HostPid> {
+        let cgroup = |pid: &HostPid| {
+            let cgroup = &self.listed.get(pid)?.facts.value()?.cgroup;
+            cgroup.container_id.is_some().then_some(cgroup)
+        };
+        match ended {
+            [only] => Some(*only),
+            [first, others @ ..] => {
+                let container = cgroup(first)?;
+                let same = others.iter().all(|pid| cgroup(pid) == Some(container));
+                let last = ended
+                    .iter()
+                    .max_by_key(|pid| self.listed.get(pid).map(|l| l.gone));
+                last.copied().filter(|_| same)
+            }
+            [] => None,
         }
     }
 

@@ -195,6 +195,39 @@ fn what_nobody_claimed_waits_one_drain_for_an_end_that_the_list_did_not_show_yet
 }
 
 #[test]
+fn processes_of_one_container_that_ended_together_get_what_no_row_claims() {
+    let of = |pid: u32, container: &str| {
+        Reading::Value(Arc::new(ProcessFacts {
+            key: crate::model::ProcessKey {
+                pid: HostPid(pid),
+                started: crate::model::StartTime(1),
+            },
+            name: "rank".into(),
+            cgroup: crate::model::CgroupIdentity {
+                pod_uid: None,
+                container_id: Some(crate::model::ContainerId::new(container)),
+            },
+        }))
+    };
+    for (other, charged) in [("a", true), ("b", false)] {
+        let mut ring = ring(&[9]);
+        ring.note(HostPid(7), &of(7, "a"), at(0.0));
+        ring.note(HostPid(8), &of(8, other), at(0.0));
+        ring.note(HostPid(9), &UNKNOWN, at(1.0));
+        ring.close_list(at(1.0));
+        let drain = ring.drain(&answer(&[(7, 98), (8, 98), (9, 98)], &[7, 8]), at(1.05));
+        let inferred: f64 = drain
+            .rows
+            .iter()
+            .filter(|row| row.inferred)
+            .map(|row| row.time.0)
+            .sum();
+        let expected = if charged { 2.0 * 0.98 * 0.2 } else { 0.0 };
+        assert!(close_to(inferred, expected), "{other}: {drain:?}");
+    }
+}
+
+#[test]
 fn with_two_ended_processes_nobody_is_charged_for_what_is_left() {
     let mut ring = ring(&[7, 8, 9]);
     ring.note(HostPid(9), &UNKNOWN, at(3.0));
