@@ -253,6 +253,10 @@ fn a_granted_pod_is_not_known_to_hold_nothing_while_a_process_has_no_owner() {
         container(&snapshot, "a").unwrap().memory,
         Reading::Failed(Cause::NotAvailable)
     );
+    // Nor that it received no time.
+    let snapshot = bench.step_with(drain(&[(12, "nobody-knows", 1.0)]));
+    let a = container(&snapshot, "a").unwrap();
+    assert_eq!(a.gpu_time, Reading::Failed(Cause::NotAvailable));
 }
 
 #[test]

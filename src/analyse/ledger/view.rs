@@ -133,7 +133,13 @@ fn device_view(
             fair_share: fair_share(memory, replicas, container.replicas),
             replicas: grants.as_ref().map(|_| container.replicas),
             processes: container.process_count,
-            gpu_time: measurable.map(|()| container.gpu_time),
+            gpu_time: match container.memory {
+                // Never proven to be here, while a process here has no owner: it may be its own.
+                Reading::Failed(cause) if !container.resident && container.gpu_samples == 0 => {
+                    Reading::Failed(cause)
+                }
+                _ => measurable.map(|()| container.gpu_time),
+            },
             gpu_samples: container.gpu_samples,
             active: container.active,
             contended: container.contended,
