@@ -54,7 +54,10 @@ pub struct Attributed {
     pub at: Moment,
     pub memory: Memory,
     pub holdings: BTreeMap<ContainerLabels, Holding>,
+    /// Without those that have a row of unknown size: their sum is not known.
     pub remainders: BTreeMap<Remainder, Bytes>,
+    /// False where the driver had more rows than it gave: then no sum is known.
+    pub complete: bool,
     /// Used minus every row. `Failed(Torn)` where the list and the figure are not of one instant,
     /// `Failed(NotAvailable)` where a row is missing or has no size, `Unsupported` where the
     /// driver's used figure contains its own reserve.
@@ -151,6 +154,7 @@ pub fn attribute(list: &ProcessList, context: Context<'_>) -> Attributed {
     let mut holdings: BTreeMap<ContainerLabels, Holding> = BTreeMap::new();
     let mut remainders: BTreeMap<Remainder, Bytes> = BTreeMap::new();
     let mut processes = Vec::with_capacity(list.processes.len());
+    let mut unknown_remainders = Vec::new();
     let mut rows = Bytes(0);
     let mut all_known = list.complete;
     for (process, owner) in list.processes.iter().zip(owners) {
@@ -176,10 +180,10 @@ pub fn attribute(list: &ProcessList, context: Context<'_>) -> Attributed {
                 holding.memory = sum(holding.memory, process.used);
                 holding.processes.extend(facts.map(|facts| facts.key));
             }
-            Err(remainder) => {
-                *remainders.entry(*remainder).or_default() +=
-                    process.used.copied().unwrap_or_default();
-            }
+            Err(remainder) => match process.used {
+                Reading::Value(used) => *remainders.entry(*remainder).or_default() += used,
+                Reading::Unsupported | Reading::Failed(_) => unknown_remainders.push(*remainder),
+            },
         }
         processes.push(OwnedProcess {
             pid: process.pid,
@@ -188,6 +192,7 @@ pub fn attribute(list: &ProcessList, context: Context<'_>) -> Attributed {
             owner: owner.map(|owner| owner.labels),
         });
     }
+    remainders.retain(|remainder, _| !unknown_remainders.contains(remainder));
     let unexplained = match list.memory.reserved {
         _ if list.torn => Reading::Failed(Cause::Torn),
         _ if !all_known => Reading::Failed(Cause::NotAvailable),
@@ -200,6 +205,7 @@ pub fn attribute(list: &ProcessList, context: Context<'_>) -> Attributed {
         memory: list.memory,
         holdings,
         remainders,
+        complete: list.complete,
         unexplained,
         processes,
     }

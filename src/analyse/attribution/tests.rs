@@ -216,6 +216,16 @@ fn an_unknown_size_is_unknown_in_the_pod_and_in_the_balance() {
 }
 
 #[test]
+fn a_remainder_with_a_row_of_unknown_size_is_absent_not_zero() {
+    let mut unknown = process(1, 0, facts(1, 1, None, None));
+    unknown.used = Reading::Failed(Cause::NotAvailable);
+    let gone = process(2, 7, Reading::Failed(Cause::ProcessGone));
+    let known = process(3, 5, facts(3, 1, None, None));
+    let all = attributed(&list(50, vec![unknown, gone, known]), &NO_KUBELET);
+    assert_eq!(all.remainders, [(Remainder::ProcessGone, Bytes(7))].into());
+}
+
+#[test]
 fn a_torn_or_cut_list_has_no_balance() {
     let mut torn = list(5, Vec::new());
     torn.torn = true;

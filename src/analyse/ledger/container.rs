@@ -21,6 +21,8 @@ pub(super) struct ContainerState {
     pub(super) resident: bool,
     pub(super) memory: Reading<Bytes>,
     pub(super) peak: SlidingMax,
+    /// When it last held what the driver did not tell: until that is old, its peak is not known.
+    pub(super) unknown_at: Option<Moment>,
     pub(super) replicas: u32,
     pub(super) processes: HashSet<ProcessKey>,
     pub(super) process_count: u32,
@@ -41,6 +43,7 @@ impl ContainerState {
             resident: false,
             memory: Reading::Value(Bytes(0)),
             peak: SlidingMax::default(),
+            unknown_at: None,
             replicas: 0,
             processes: HashSet::new(),
             process_count: 0,

@@ -11,7 +11,7 @@ use crate::analyse::attribution::{Attributed, Context, attribute, owner_of};
 use crate::analyse::grants::{Advertised, ContainerLabels, Grants};
 use crate::model::{
     Bytes, Cause, ContextKind, DeviceWindow, Drain, Evidence, GpuIdentity, GpuSeconds, Memory,
-    Moment, PodName, PodUid, ProcessList, Reading, Sharing,
+    Moment, PodName, PodUid, ProcessList, Reading, Remainder, Sharing,
 };
 
 /// Name of the process that runs all clients' work under MPS.
@@ -110,8 +110,9 @@ impl DeviceState {
         for (labels, holding) in &attributed.holdings {
             let container =
                 self.container(labels, holding.pod_uid.as_ref(), holding.evidence, list.at);
-            if let Reading::Value(memory) = holding.memory {
-                container.peak.push(list.at, memory);
+            match holding.memory {
+                Reading::Value(memory) if list.complete => container.peak.push(list.at, memory),
+                _ => container.unknown_at = Some(list.at),
             }
         }
         for (labels, container) in &mut self.containers {
@@ -130,11 +131,14 @@ impl DeviceState {
             container.processes = processes;
             match holding {
                 Some(holding) => {
-                    container.memory = holding.memory;
+                    container.memory = match list.complete {
+                        true => holding.memory,
+                        false => Reading::Failed(Cause::NotAvailable),
+                    };
                     container.evidence = holding.evidence;
                 }
                 None => {
-                    container.memory = absent_memory(&attributed, list.complete);
+                    container.memory = absent_memory(&attributed);
                     container.evidence = Evidence::Allocation;
                 }
             }
@@ -186,7 +190,7 @@ impl DeviceState {
         }
         for (labels, replicas) in granted {
             let memory = match &self.list {
-                Some(list) => absent_memory(list, true),
+                Some(list) => absent_memory(list),
                 None => Reading::Failed(self.list_failed.unwrap_or(Cause::NotYet)),
             };
             let new = !self.containers.contains_key(labels);
@@ -248,6 +252,8 @@ impl DeviceState {
             return;
         }
         if drain.samples == 0 {
+            // A stepped clock: who is active now will be known in a while.
+            self.active_tenants = Reading::Failed(Cause::Stale);
             return;
         }
         let mut pods: HashMap<PodName, GpuSeconds> = HashMap::new();
@@ -317,13 +323,11 @@ impl Activity {
 
 /// What a granted container without a process holds: 0 only where every process is accounted
 /// for; else one of the unknown ones may be its own.
-fn absent_memory(list: &Attributed, complete: bool) -> Reading<Bytes> {
-    use crate::model::Remainder;
-    let unknown = list
-        .remainders
-        .keys()
-        .any(|remainder| *remainder != Remainder::HostProcess);
-    if complete && !unknown {
+fn absent_memory(list: &Attributed) -> Reading<Bytes> {
+    let unknown = list.processes.iter().any(
+        |process| matches!(process.owner, Err(remainder) if remainder != Remainder::HostProcess),
+    );
+    if list.complete && !unknown {
         Reading::Value(Bytes(0))
     } else {
         Reading::Failed(Cause::NotAvailable)

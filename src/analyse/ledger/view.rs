@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::device::DeviceState;
-use super::{CardState, Ledger};
+use super::{CardState, Ledger, PEAK_WINDOW};
 use crate::analyse::findings::findings;
 use crate::analyse::grants::{ContainerLabels, Grants};
 use crate::model::snapshot::{Owner, SCHEMA};
@@ -126,9 +126,14 @@ fn device_view(
             evidence: container.evidence,
             present: container.present,
             memory: container.memory,
-            memory_peak: match (container.peak.get(now), container.memory) {
-                (Some(peak), _) => Reading::Value(peak),
-                (None, memory) => memory,
+            memory_peak: match (container.unknown_at, container.peak.get(now)) {
+                (Some(at), _) if now.since(at) <= PEAK_WINDOW => {
+                    Reading::Failed(Cause::NotAvailable)
+                }
+                (_, Some(peak)) => Reading::Value(peak),
+                // Granted, and known to hold nothing.
+                (_, None) if container.present => container.memory,
+                (_, None) => Reading::Failed(Cause::Stale),
             },
             fair_share: fair_share(memory, replicas, container.replicas),
             replicas: grants.as_ref().map(|_| container.replicas),
@@ -194,7 +199,8 @@ fn device_view(
         },
         pressure: device.pressure,
         unattributed: match &device.list {
-            Some(list) => Reading::Value(list.remainders.clone()),
+            Some(list) if list.complete => Reading::Value(list.remainders.clone()),
+            Some(_) => Reading::Failed(Cause::NotAvailable),
             None => no_list.map(|()| BTreeMap::new()),
         },
         unexplained: match &device.list {
