@@ -382,7 +382,7 @@ fn shares_of_time_are_within_three_standard_errors_and_without_bias() {
 /// and nobody gets what another lost.
 #[test]
 fn short_jobs_lose_the_time_since_the_last_drain_and_nobody_gains_it() {
-    let kinds = measured("churn", 4, 600);
+    let kinds = measured("churn", 20, 600);
     assert_near("churn", &kinds);
     for (kind, shares) in &kinds {
         let (error, se) = bias(shares);
