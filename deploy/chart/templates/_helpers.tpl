@@ -93,13 +93,14 @@ app.kubernetes.io/component: agent
 {{- end }}
 {{- end }}
 
-{{/* The kubelet has neither a client certificate nor a password: it can but see that the port is open. */}}
+{{/* The kubelet has no client certificate: it can but see that the port is open. The health paths need no
+password. */}}
 {{- define "slicewatch.probe" -}}
 {{- $config := include "slicewatch.webConfig" . | fromYaml }}
 {{- $type := dig "tls_server_config" "client_auth_type" "" $config }}
 {{- if (.Values.web).probe }}
 {{- .Values.web.probe }}
-{{- else if or (has $type (list "RequireAnyClientCert" "RequireAndVerifyClientCert")) (hasKey $config "basic_auth_users") }}tcp
+{{- else if has $type (list "RequireAnyClientCert" "RequireAndVerifyClientCert") }}tcp
 {{- else }}http
 {{- end }}
 {{- end }}
@@ -211,7 +212,7 @@ metricRelabelings:
 {{- fail "web.config and web.configSecret are both set: keep one" }}
 {{- end }}
 {{- if and $web.configSecret (not (and $web.scheme $web.probe)) }}
-{{- fail "web.configSecret needs web.scheme (http or https) and web.probe (http, or tcp where clients need a certificate or a password): the chart cannot read the Secret" }}
+{{- fail "web.configSecret needs web.scheme (http or https) and web.probe (http, or tcp where clients need a certificate): the chart cannot read the Secret" }}
 {{- end }}
 {{- if and (ne (include "slicewatch.nvmlMode" .) "runtimeclass") (ne (include "slicewatch.nvmlMode" .) "default-runtime") (.Values.nvml).migMonitor }}
 {{- fail (printf "nvml.migMonitor is for nvml.mode runtimeclass and default-runtime: in mode %s nobody reads NVIDIA_MIG_MONITOR_DEVICES" (include "slicewatch.nvmlMode" .)) }}
