@@ -8,10 +8,13 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::{HttpState, router};
 
@@ -21,6 +24,8 @@ const MAX_CONNECTIONS: usize = 64;
 const MAX_HEAD: usize = 16 << 10;
 /// A request must have come whole, and an idle connection been used, within this.
 const HEAD_TIME: Duration = Duration::from_secs(20);
+/// A TLS handshake must have been made within this; it happens in one of the connections' places.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// A connection is closed between two requests after this, and cut one grace later: a client
 /// that never reads cannot keep an old body for ever.
 const MAX_AGE: Duration = Duration::from_secs(300);
@@ -32,9 +37,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
 Content-Type: text/plain; charset=utf-8\r\nContent-Length: 21\r\n\r\nToo many connections\n";
 
+const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
+Content-Type: text/plain; charset=utf-8\r\nContent-Length: 48\r\n\r\n\
+Client sent an HTTP request to an HTTPS server.\n";
+
 /// Serves on `listener` until `shutdown` completes; then takes no more connections, lets answers
 /// in flight finish, and returns within a second.
 pub async fn serve(listener: TcpListener, state: HttpState, shutdown: impl Future<Output = ()>) {
+    let web = state.web.clone();
     let app = router(state);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // Dropped to tell every connection to end.
@@ -57,13 +67,18 @@ pub async fn serve(listener: TcpListener, state: HttpState, shutdown: impl Futur
             }
         };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            refuse(stream);
+            say(stream, FULL);
             continue;
         };
         let app = app.clone();
-        let ended = ended.clone();
+        let (ended, web) = (ended.clone(), web.clone());
         connections.spawn(async move {
-            connection(stream, app, ended).await;
+            // Bodies are written whole: nothing is gained by holding small ones back.
+            let _ = stream.set_nodelay(true);
+            match web.and_then(|web| web.latest().tls.clone()) {
+                None => connection(stream, app, ended).await,
+                Some(tls) => secured(stream, tls, app, ended).await,
+            }
             drop(slot);
         });
     }
@@ -75,15 +90,47 @@ pub async fn serve(listener: TcpListener, state: HttpState, shutdown: impl Futur
 }
 
 /// Says why, as far as the socket takes it without waiting.
-fn refuse(stream: TcpStream) {
+fn say(stream: TcpStream, answer: &[u8]) {
     if let Ok(mut stream) = stream.into_std() {
-        let _ = stream.write(FULL);
+        let _ = stream.write(answer);
     }
 }
 
-async fn connection(stream: TcpStream, app: axum::Router, mut ended: watch::Receiver<()>) {
-    // Bodies are written whole: nothing is gained by holding small ones back.
-    let _ = stream.set_nodelay(true);
+/// The same over TLS. A client that says nothing, or no TLS, has its place for a few seconds only.
+async fn secured(
+    stream: TcpStream,
+    tls: Arc<ServerConfig>,
+    app: axum::Router,
+    mut ended: watch::Receiver<()>,
+) {
+    let handshake = async {
+        let mut first = [0];
+        // Every handshake begins with a record of this type, and no method of HTTP does.
+        if stream.peek(&mut first).await.ok()? > 0 && first[0].is_ascii_uppercase() {
+            // Taken in, as far as it is here: an unread request would reset the answer.
+            let _ = stream.try_read(&mut [0; MAX_HEAD]);
+            say(stream, PLAIN);
+            return None;
+        }
+        let accepted = TlsAcceptor::from(tls).accept(stream).await;
+        accepted
+            .inspect_err(|error| tracing::debug!(%error, "a TLS handshake failed"))
+            .ok()
+    };
+    let stream = tokio::select! {
+        stream = time::timeout(HANDSHAKE_TIME, handshake) => stream,
+        _ = ended.changed() => return,
+    };
+    if let Ok(Some(stream)) = stream {
+        connection(stream, app, ended).await;
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    app: axum::Router,
+    mut ended: watch::Receiver<()>,
+) {
     let mut server = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
