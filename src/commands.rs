@@ -5,6 +5,7 @@ pub mod demo;
 pub mod node;
 pub mod options;
 pub mod pipeline;
+pub mod remote;
 pub mod simulated;
 pub mod snapshot;
 

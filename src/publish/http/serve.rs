@@ -5,6 +5,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -37,10 +40,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
 Content-Type: text/plain; charset=utf-8\r\nContent-Length: 21\r\n\r\nToo many connections\n";
 
-const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
-Content-Type: text/plain; charset=utf-8\r\nContent-Length: 48\r\n\r\n\
-Client sent an HTTP request to an HTTPS server.\n";
-
 /// Serves on `listener` until `shutdown` completes; then takes no more connections, lets answers
 /// in flight finish, and returns within a second.
 pub async fn serve(listener: TcpListener, state: HttpState, shutdown: impl Future<Output = ()>) {
@@ -67,7 +66,7 @@ pub async fn serve(listener: TcpListener, state: HttpState, shutdown: impl Futur
             }
         };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            say(stream, FULL);
+            refuse(stream);
             continue;
         };
         let app = app.clone();
@@ -90,9 +89,9 @@ pub async fn serve(listener: TcpListener, state: HttpState, shutdown: impl Futur
 }
 
 /// Says why, as far as the socket takes it without waiting.
-fn say(stream: TcpStream, answer: &[u8]) {
+fn refuse(stream: TcpStream) {
     if let Ok(mut stream) = stream.into_std() {
-        let _ = stream.write(answer);
+        let _ = stream.write(FULL);
     }
 }
 
@@ -100,35 +99,42 @@ fn say(stream: TcpStream, answer: &[u8]) {
 async fn secured(
     stream: TcpStream,
     tls: Arc<ServerConfig>,
-    app: axum::Router,
+    app: Router,
     mut ended: watch::Receiver<()>,
 ) {
     let handshake = async {
         let mut first = [0];
-        // Every handshake begins with a record of this type, and no method of HTTP does.
-        if stream.peek(&mut first).await.ok()? > 0 && first[0].is_ascii_uppercase() {
-            // Taken in, as far as it is here: an unread request would reset the answer.
-            let _ = stream.try_read(&mut [0; MAX_HEAD]);
-            say(stream, PLAIN);
-            return None;
+        // A handshake begins with a record of another type than any letter.
+        if stream.peek(&mut first).await? > 0 && first[0].is_ascii_uppercase() {
+            return Ok(Err(stream));
         }
-        let accepted = TlsAcceptor::from(tls).accept(stream).await;
-        accepted
-            .inspect_err(|error| tracing::debug!(%error, "a TLS handshake failed"))
-            .ok()
+        TlsAcceptor::from(tls).accept(stream).await.map(Ok)
     };
-    let stream = tokio::select! {
-        stream = time::timeout(HANDSHAKE_TIME, handshake) => stream,
+    let greeted = tokio::select! {
+        greeted = time::timeout(HANDSHAKE_TIME, handshake) => greeted,
         _ = ended.changed() => return,
     };
-    if let Ok(Some(stream)) = stream {
-        connection(stream, app, ended).await;
+    match greeted {
+        Ok(Ok(Ok(secure))) => connection(secure, app, ended).await,
+        Ok(Ok(Err(plain))) => connection(plain, wrong_scheme(), ended).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
+}
+
+/// Tells everything asked over plain HTTP that this is another protocol's port, in Go's words.
+fn wrong_scheme() -> Router {
+    let answer = (
+        StatusCode::BAD_REQUEST,
+        [(CONNECTION, "close")],
+        "Client sent an HTTP request to an HTTPS server.\n",
+    );
+    Router::new().fallback(async move || answer)
 }
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    app: axum::Router,
+    app: Router,
     mut ended: watch::Receiver<()>,
 ) {
     let mut server = pin!(

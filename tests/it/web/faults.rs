@@ -302,6 +302,26 @@ fn what_the_toolkit_takes_is_taken() {
     }
 }
 
+#[test]
+fn the_example_is_accepted() {
+    let site = Site::new();
+    site.authority.server().write(site.folder.path(), "tls");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let example = fs::read_to_string(root.join("deploy/web-config.example.yaml")).unwrap();
+    assert!(site.open(&example).unwrap().tls());
+    // So is what is commented out in it.
+    let all = example
+        .replace("# client_allowed", "client_allowed")
+        .replace("# rate_limit:", "rate_limit:")
+        .replace("#   ", "  ");
+    assert_eq!(
+        all.matches("rate_limit").count() + all.matches("client_allowed").count(),
+        2
+    );
+    assert!(!all.contains("# client_allowed") && !all.contains("# rate"));
+    site.open(&all).unwrap();
+}
+
 fn indented(pem: &str) -> String {
     pem.lines().map(|line| format!("    {line}\n")).collect()
 }

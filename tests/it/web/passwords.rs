@@ -132,8 +132,25 @@ fn the_time_of_an_answer_does_not_tell_who_exists() {
         times[1].push(time("nobody", &format!("guess {i}")));
     }
     let [known, unknown] = times.map(|times| times.into_iter().min().unwrap());
+    // Wide, for a busy machine: without the work an unknown user is answered a hundred times as fast.
     let ratio = known.as_secs_f64() / unknown.as_secs_f64();
-    assert!((0.5..2.0).contains(&ratio), "{known:?} and {unknown:?}");
+    assert!((0.2..5.0).contains(&ratio), "{known:?} and {unknown:?}");
+}
+
+/// Made by libxcrypt, as htpasswd makes them.
+const FROM_ELSEWHERE: &str = "$2y$05$tNenJ1nHezi/RCUBFdNFfOSXKSDYb1l1kQSm.REcSc0X3m1iUZhIy";
+
+#[test]
+fn hashes_made_by_other_programs_are_understood() {
+    let site = Site::new();
+    let server = site.serve(&format!(
+        "basic_auth_users: {{alice: \"{FROM_ELSEWHERE}\"}}"
+    ));
+    assert_eq!(
+        server.get("/", &basic("alice", "correct horse")).status,
+        200
+    );
+    assert_eq!(server.get("/", &basic("alice", "correct cow")).status, 401);
 }
 
 #[test]

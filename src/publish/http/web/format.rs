@@ -110,6 +110,9 @@ pub(super) fn parse(text: &str) -> Result<Format, Fault> {
 /// What is wrong, in one line and without the value: it may be a password.
 fn words(error: &serde_saphyr::Error) -> String {
     let mut words = error.without_snippet().to_string().replace('\n', "; ");
+    if let Some(at) = words.rfind(" at line ") {
+        words.truncate(at);
+    }
     for head in ["invalid type: ", "invalid value: "] {
         let Some(start) = words.find(head).map(|at| at + head.len()) else {
             continue;
