@@ -1,6 +1,10 @@
 //! The web configuration file: the server over real sockets, against TLS clients with certificates.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail as tests do"
+)]
 
 mod faults;
 mod passwords;

@@ -100,7 +100,7 @@ fn who_was_let_in_is_not_kept_waiting_by_those_who_guess() {
             assert_eq!(server.get("/-/healthy", "").status, 200);
         }
         let took = began.elapsed();
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(took < Duration::from_secs(3), "{took:?}");
         let statuses: Vec<u16> = guesses
             .into_iter()
             .map(|guess| guess.join().unwrap())

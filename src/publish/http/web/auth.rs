@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time;
 
 use super::error::Fault;
+use super::format::UserList;
 
 /// bcrypt takes 2^cost rounds: at 14 over a second of a core for each password that somebody tries.
 const MAX_COST: u32 = 13;
@@ -90,9 +91,7 @@ impl Known {
 
 impl Users {
     /// The users of `basic_auth_users`.
-    pub(super) fn of(
-        section: &Spanned<Option<BTreeMap<String, Spanned<String>>>>,
-    ) -> Result<Self, Fault> {
+    pub(super) fn of(section: &Spanned<UserList>) -> Result<Self, Fault> {
         let line = section.referenced.line();
         let users = section.value.as_ref().filter(|users| !users.is_empty());
         let users = users.ok_or_else(|| {

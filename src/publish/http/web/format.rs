@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer};
-use serde_saphyr::Spanned;
+use serde_saphyr::{Spanned, UserMessageFormatter};
 
 use super::error::Fault;
 
@@ -26,8 +26,11 @@ pub(super) struct Format {
     #[serde(default)]
     pub(super) rate_limit: Option<Spanned<RateLimit>>,
     #[serde(default, deserialize_with = "present")]
-    pub(super) basic_auth_users: Option<Spanned<Option<BTreeMap<String, Spanned<String>>>>>,
+    pub(super) basic_auth_users: Option<Spanned<UserList>>,
 }
+
+/// Names with hashes of passwords.
+pub(super) type UserList = Option<BTreeMap<String, Spanned<String>>>;
 
 /// `tls_server_config`.
 #[derive(Debug, Deserialize)]
@@ -109,7 +112,10 @@ pub(super) fn parse(text: &str) -> Result<Format, Fault> {
 
 /// What is wrong, in one line and without the value: it may be a password.
 fn words(error: &serde_saphyr::Error) -> String {
-    let mut words = error.without_snippet().to_string().replace('\n', "; ");
+    let mut words = error
+        .without_snippet()
+        .render_with_formatter(&UserMessageFormatter)
+        .replace('\n', "; ");
     if let Some(at) = words.rfind(" at line ") {
         words.truncate(at);
     }
