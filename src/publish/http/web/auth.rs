@@ -41,7 +41,6 @@ pub(super) enum Verdict {
 }
 
 /// The users of a configuration.
-#[derive(Debug)]
 pub(super) struct Users {
     hashes: BTreeMap<String, String>,
     /// A hash that no password has, as costly as the users': whether a user exists cannot be told
@@ -55,7 +54,7 @@ pub(super) struct Users {
 }
 
 /// Passwords checked before, as keyed digests.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Known {
     /// The right one by user: as many as there are users, and no guess pushes one out.
     right: BTreeMap<String, hmac::Tag>,

@@ -68,7 +68,6 @@ fn later(status: StatusCode, text: &'static str) -> Response {
 }
 
 /// A bucket that holds `burst` requests and gets one more each interval.
-#[derive(Debug)]
 pub(super) struct Rate {
     interval: Duration,
     burst: u32,
