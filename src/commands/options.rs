@@ -87,6 +87,15 @@ pub struct Options {
     /// Address to serve metrics on [default: 0.0.0.0:9735]
     #[arg(long, env = "SLICEWATCH_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+    /// A YAML file that asks for TLS and passwords, in the form of the Prometheus exporter-toolkit;
+    /// followed as it changes [default: plain HTTP, open to all]
+    #[arg(
+        long = "web.config.file",
+        alias = "web-config-file",
+        env = "SLICEWATCH_WEB_CONFIG_FILE",
+        value_name = "PATH"
+    )]
+    pub web_config_file: Option<PathBuf>,
     /// Name of the Kubernetes node, shown on the page and in snapshots
     #[arg(long, env = "SLICEWATCH_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
@@ -146,6 +155,7 @@ pub enum Kubelet {
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub listen: SocketAddr,
+    pub web_config_file: Option<PathBuf>,
     pub node_name: Option<Arc<str>>,
     pub nvml_library: Option<PathBuf>,
     pub nvml_hang_after: Duration,
@@ -191,6 +201,7 @@ impl Options {
     pub fn over(self, under: Self) -> Self {
         let Self {
             listen,
+            web_config_file,
             node_name,
             nvml_library,
             nvml_hang_after,
@@ -207,6 +218,7 @@ impl Options {
         } = self;
         Self {
             listen: listen.or(under.listen),
+            web_config_file: web_config_file.or(under.web_config_file),
             node_name: node_name.or(under.node_name),
             nvml_library: nvml_library.or(under.nvml_library),
             nvml_hang_after: nvml_hang_after.or(under.nvml_hang_after),
@@ -278,6 +290,7 @@ impl Options {
             listen: self
                 .listen
                 .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 9735))),
+            web_config_file: self.web_config_file,
             node_name: self
                 .node_name
                 .filter(|name| !name.is_empty())
