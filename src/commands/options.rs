@@ -96,7 +96,7 @@ pub struct Options {
         value_name = "PATH"
     )]
     pub web_config_file: Option<PathBuf>,
-    /// Name of the Kubernetes node, shown on the page and in snapshots
+    /// Name of the Kubernetes node, whose pods the API server is asked for
     #[arg(long, env = "SLICEWATCH_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
     /// Path of libnvidia-ml.so.1 [default: the loader's, then the usual driver roots]
@@ -112,6 +112,10 @@ pub struct Options {
     /// How often the kubelet is asked; a new process asks at once [default: 10s]
     #[arg(long, env = "SLICEWATCH_KUBELET_PERIOD", value_name = "TIME")]
     pub kubelet_period: Option<Period>,
+    /// A kubeconfig to ask the API server with, or `none` to do without the API server
+    /// [default: that of KUBECONFIG, else the pod's service account; neither: none]
+    #[arg(long, env = "SLICEWATCH_KUBECONFIG", value_name = "PATH")]
+    pub kubeconfig: Option<PathBuf>,
     /// Names of GPU resources besides nvidia.com/*, comma-separated
     #[arg(
         long,
@@ -151,6 +155,15 @@ pub enum Kubelet {
     Socket(PathBuf),
 }
 
+/// Which API server is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cluster {
+    None,
+    /// As `KUBECONFIG` or the pod's service account says.
+    OfEnvironment,
+    Kubeconfig(PathBuf),
+}
+
 /// What the agent runs with: checked, complete.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -161,6 +174,7 @@ pub struct Settings {
     pub nvml_hang_after: Duration,
     pub kubelet: Kubelet,
     pub kubelet_period: Duration,
+    pub cluster: Cluster,
     pub gpu_resources: Vec<String>,
     pub proc_root: String,
     pub pod_log_dir: String,
@@ -207,6 +221,7 @@ impl Options {
             nvml_hang_after,
             kubelet_socket,
             kubelet_period,
+            kubeconfig,
             gpu_resources,
             proc_root,
             pod_log_dir,
@@ -224,6 +239,7 @@ impl Options {
             nvml_hang_after: nvml_hang_after.or(under.nvml_hang_after),
             kubelet_socket: kubelet_socket.or(under.kubelet_socket),
             kubelet_period: kubelet_period.or(under.kubelet_period),
+            kubeconfig: kubeconfig.or(under.kubeconfig),
             gpu_resources: gpu_resources.or(under.gpu_resources),
             proc_root: proc_root.or(under.proc_root),
             pod_log_dir: pod_log_dir.or(under.pod_log_dir),
@@ -303,6 +319,11 @@ impl Options {
                 None => Kubelet::Socket(KUBELET_SOCKET.into()),
             },
             kubelet_period,
+            cluster: match self.kubeconfig {
+                Some(path) if path.as_os_str() == "none" => Cluster::None,
+                Some(path) if !path.as_os_str().is_empty() => Cluster::Kubeconfig(path),
+                _ => Cluster::OfEnvironment,
+            },
             gpu_resources: self.gpu_resources.unwrap_or_default(),
             proc_root: text("proc-root", self.proc_root, "/proc")?,
             pod_log_dir: text("pod-log-dir", self.pod_log_dir, "/var/log/pods")?,
@@ -430,6 +451,21 @@ mod tests {
             parse("kubelet-socket = \"none\"").unwrap().kubelet,
             Kubelet::None
         );
+    }
+
+    #[test]
+    fn the_api_server_is_that_of_a_file_of_the_environment_or_none() {
+        for (toml, cluster) in [
+            ("", Cluster::OfEnvironment),
+            ("kubeconfig = \"\"", Cluster::OfEnvironment),
+            ("kubeconfig = \"none\"", Cluster::None),
+            (
+                "kubeconfig = \"/etc/kube\"",
+                Cluster::Kubeconfig("/etc/kube".into()),
+            ),
+        ] {
+            assert_eq!(parse(toml).unwrap().cluster, cluster, "{toml}");
+        }
     }
 
     #[test]
