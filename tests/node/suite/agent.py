@@ -62,6 +62,7 @@ class Agent:
     def __init__(self, name="slicewatch", namespace=NAMESPACE):
         self.name, self.namespace = name, namespace
         self.scheme, self.user, self.context = "http", None, None
+        self._address, self._asked = None, 0.0
 
     def install(self, values=None, wait=True):
         """Installs or upgrades; waits until its pod is Ready."""
@@ -80,6 +81,11 @@ class Agent:
         node.run("helm", "uninstall", "-n", self.namespace, self.name, "--ignore-not-found", "--wait")
         node.wait_for("the agent's pods to be gone", 60, lambda: not self.pods())
 
+    @property
+    def fullname(self):
+        """What the chart calls its objects."""
+        return self.name if "slicewatch" in self.name else f"{self.name}-slicewatch"
+
     def pods(self):
         return node.get("pods", "-n", self.namespace, "-l", f"app.kubernetes.io/instance={self.name}",
                         "--field-selector", f"spec.nodeName={node.NAME}")
@@ -95,7 +101,7 @@ class Agent:
         """Its pod, once Ready and of the newest template."""
 
         def probe():
-            wanted = node.get("daemonset", "-n", self.namespace, self.name)
+            wanted = node.get("daemonset", "-n", self.namespace, self.fullname)
             status = wanted["status"]
             if status.get("observedGeneration") != wanted["metadata"]["generation"]:
                 return None
@@ -108,7 +114,7 @@ class Agent:
         return node.wait_for("the agent to be Ready", seconds, probe, 0.3)
 
     def logs(self, *words):
-        return node.kubectl("logs", "-n", self.namespace, f"daemonset/{self.name}", *words)
+        return node.kubectl("logs", "-n", self.namespace, f"daemonset/{self.fullname}", *words)
 
     def get(self, path, accept="*/*", timeout=5):
         """An answer of the pod at its own address."""
@@ -122,7 +128,14 @@ class Agent:
             return answer.read().decode()
 
     def address(self):
-        return f"{self.pod()['status']['podIP']}:9735"
+        """Where the pod listens; its last address while the API server does not answer."""
+        if time.monotonic() > self._asked + 1:
+            try:
+                self._address, self._asked = self.pod()["status"]["podIP"], time.monotonic()
+            except (node.Failed, KeyError):
+                if self._address is None or node.api_answers():
+                    raise
+        return f"{self._address}:9735"
 
     def trust(self, authority, user=None):
         """Speaks TLS from now on."""

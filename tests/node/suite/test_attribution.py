@@ -68,8 +68,13 @@ class Attribution(Case):
         if len(node.gpus()) < 2:
             self.skipTest("needs two cards")
         with node.pods(pod("wide", container(work="100", gpus=3))):
-            rows = self.owned("wide")
-            self.assertEqual(sorted(row["replicas"]["value"] for row in rows), [1, 2])
+            self.owned("wide")
+
+            def granted():
+                rows = self.agent.container("wide")
+                return rows if sorted(row["replicas"].get("value", 0) for row in rows) == [1, 2] else None
+
+            rows = self.eventually("a card with one replica and one with two", granted)
             self.assertEqual({row["evidence"] for row in rows}, {STATUS})
 
     def test_a_container_that_restarts(self):
