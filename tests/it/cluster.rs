@@ -1,10 +1,6 @@
 //! The source `cluster` against an API server on a TCP port.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests fail as tests do"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 #[path = "../fakes/apiserver.rs"]
 pub(crate) mod fake;
