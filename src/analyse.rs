@@ -4,4 +4,6 @@ pub mod attribution;
 pub mod findings;
 pub mod grants;
 pub mod ledger;
+pub mod names;
+pub mod node;
 pub mod workload;

@@ -1,6 +1,7 @@
 //! Reads the world, one module a source.
 
 pub mod clock;
+pub mod cluster;
 pub mod host;
 pub mod kubelet;
 pub mod nvml;

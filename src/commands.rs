@@ -5,6 +5,7 @@ pub mod demo;
 pub mod node;
 pub mod options;
 pub mod pipeline;
+pub mod remote;
 pub mod simulated;
 pub mod snapshot;
 
@@ -47,11 +48,11 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Samples this node's GPUs and serves metrics: what the DaemonSet runs.
-    Agent(agent::AgentArgs),
+    Agent(Box<agent::AgentArgs>),
     /// The same agent on a simulated time-sliced node: no GPU, no cluster.
     Demo(demo::DemoArgs),
     /// One reading of this node, of a running agent, or of a scenario.
-    Snapshot(snapshot::SnapshotArgs),
+    Snapshot(Box<snapshot::SnapshotArgs>),
 }
 
 /// Runs a subcommand to its end.
@@ -60,9 +61,9 @@ pub enum Command {
 /// One clear line: what was wrong, with which input, and the mend.
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Agent(args) => agent::run(args).await,
+        Command::Agent(args) => agent::run(*args).await,
         Command::Demo(args) => demo::run(args).await,
-        Command::Snapshot(args) => snapshot::run(args).await,
+        Command::Snapshot(args) => snapshot::run(*args).await,
     }
 }
 

@@ -11,7 +11,9 @@ pub mod time;
 pub mod units;
 
 pub use allocation::{Allocations, ContainerAllocation, DeviceRef, DraClaim, Grant};
-pub use host::{CgroupIdentity, ContainerName, PodName, PodNames, ProcessFacts};
+pub use host::{
+    CgroupIdentity, ContainerName, NodeFacts, PodName, PodNames, PodStatus, ProcessFacts, Workload,
+};
 pub use ids::{ContainerId, GpuUuid, HostPid, PodUid, ProcessKey, StartTime};
 pub use reading::{Cause, Reading};
 pub use sample::{

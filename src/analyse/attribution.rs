@@ -2,6 +2,11 @@
 //!
 //! A pure function. A process belongs to a container when its cgroup says so and the names are
 //! known; never because of its PID, its name, or because a container happens to hold a grant.
+//!
+//! Names come from pod statuses and, where those do not tell, from log files. The order is: the
+//! container's id in a status, its id in a log file's name, the pod's UID. A log file that says
+//! another pod than the pod's UID is not believed. A process that outlived its pod keeps the pod's
+//! name until another pod takes it: then it is nobody's, as its series would be the other's.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -74,6 +79,28 @@ pub fn owner_of(
     facts: &Reading<Arc<ProcessFacts>>,
     context: Context<'_>,
 ) -> Result<Owner, Remainder> {
+    let owner = named_owner_of(pid, facts, context)?;
+    let names = context.names;
+    match &owner.pod_uid {
+        Some(uid)
+            if names.statuses.contains_key(uid)
+                && names
+                    .current
+                    .get(&owner.labels.pod_name())
+                    .is_some_and(|current| current != uid) =>
+        {
+            Err(Remainder::UnknownPod)
+        }
+        _ => Ok(owner),
+    }
+}
+
+/// The same by names alone, which two pods may have had one after the other.
+fn named_owner_of(
+    pid: HostPid,
+    facts: &Reading<Arc<ProcessFacts>>,
+    context: Context<'_>,
+) -> Result<Owner, Remainder> {
     if pid.0 == 0 {
         return Err(Remainder::NoPid);
     }
@@ -88,6 +115,11 @@ pub fn owner_of(
         .container_id
         .as_ref()
         .and_then(|id| context.names.containers.get(id))
+        .filter(|name| {
+            let pod = cgroup.pod_uid.as_ref();
+            let pod = pod.and_then(|uid| context.names.pods.get(uid));
+            name.from_status || pod.is_none_or(|pod| *pod == name.pod)
+        })
     {
         return Ok(Owner {
             labels: ContainerLabels {

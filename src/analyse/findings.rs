@@ -35,6 +35,19 @@ fn from_source(health: &SourceHealth) -> Option<Finding> {
             Severity::Warning,
             "run the agent as UID 0 (no capability is needed) or grant it the socket's group",
         )),
+        (Source::Cluster, Cause::PermissionDenied) => Some(finding(
+            "cluster_access_refused",
+            Severity::Warning,
+            "bind the agent's service account to a ClusterRole with the verbs list and watch on pods \
+             and get on nodes; without it owners and static pods are not known, and names come from \
+             the log folders",
+        )),
+        (Source::Cluster, Cause::NotFound) => Some(finding(
+            "cluster_not_asked",
+            Severity::Warning,
+            "set SLICEWATCH_NODE_NAME from the pod's field spec.nodeName and \
+             automountServiceAccountToken: true, or --kubeconfig none to do without the API server",
+        )),
         (Source::Nvml, Cause::NotFound) => Some(finding(
             "nvml_library_missing",
             Severity::Error,

@@ -151,7 +151,7 @@ impl Ledger {
             }
         }
         for device in self.devices.values_mut() {
-            device.settle(grants, sample.at);
+            device.settle(context, sample.at);
         }
         self.workloads.expire(sample.at);
     }

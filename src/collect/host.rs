@@ -15,6 +15,9 @@ use std::io;
 
 use crate::model::Cause;
 
+pub(in crate::collect) use cgroup::{is_container_id, is_uid};
+pub(in crate::collect) use names::{is_label, is_subdomain};
+
 pub use cgroup::{CONTAINER_ID_LENGTH, parse_cgroup};
 pub use files::{MAX_FILE_BYTES, MAX_NAMES, RealFiles};
 pub use names::{MAX_ENTRIES, NameBook};

@@ -24,6 +24,7 @@ use crate::model::{Allocations, Cause, Reading, Source, SourceHealth};
 pub use convert::{NVIDIA_PREFIX, ResourceFilter, allocatable, allocations};
 pub use device_id::{DeviceId, parse_device_id};
 pub use error::KubeletError;
+pub(in crate::collect) use error::{chain, clean, words_of};
 
 /// Where the kubelet serves the API.
 pub const DEFAULT_SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";

@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use super::node::Node;
 use super::options::{Options, settings};
 use crate::model::Snapshot;
-use crate::publish::http::{HttpState, bind, serve};
+use crate::publish::http::{HttpState, WebConfig, bind, serve};
 
 /// Between two snapshots.
 const STEP: Duration = Duration::from_secs(1);
@@ -32,15 +32,18 @@ pub struct AgentArgs {
 /// Samples and serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// A setting that cannot be used, or an address that cannot be listened on. A missing driver or
-/// kubelet is no error: it shows in health and is looked for again.
+/// A setting or web configuration that cannot be used, or an address that cannot be listened on. A
+/// missing driver or kubelet is no error: it shows in health and is looked for again.
 pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let settings = settings(args.options, args.config.as_deref())?;
+    let web = settings.web_config_file.as_deref();
+    let web = web.map(WebConfig::open).transpose()?;
     let listener = bind(settings.listen).await?;
-    tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
+    let tls = web.as_ref().is_some_and(WebConfig::tls);
+    tracing::info!(address = %listener.local_addr()?, tls, version = env!("CARGO_PKG_VERSION"), "serving");
     let heartbeat = Heartbeat::new();
     let (publish, snapshots) = watch::channel(None);
-    let state = HttpState::new(snapshots, heartbeat.alive());
+    let state = HttpState::new(snapshots, heartbeat.alive()).configured(web);
     let mut node = Node::start(&settings);
     let stepping = async {
         let mut tick = tokio::time::interval(STEP);

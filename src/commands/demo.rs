@@ -1,6 +1,7 @@
 //! `slicewatch demo`: the same agent on a simulated time-sliced node.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -12,7 +13,7 @@ use super::options::Period;
 use super::simulated::SimulatedAgent;
 use crate::collect::clock::Clock;
 use crate::collect::sampler::SamplerSettings;
-use crate::publish::http::{HttpState, bind, serve};
+use crate::publish::http::{HttpState, WebConfig, bind, serve};
 use crate::simulate::scenarios;
 
 /// The agent's beat in real time.
@@ -46,6 +47,14 @@ pub struct DemoArgs {
         value_name = "ADDRESS"
     )]
     listen: SocketAddr,
+    /// A YAML file that asks for TLS and passwords, as the agent's
+    #[arg(
+        long = "web.config.file",
+        alias = "web-config-file",
+        env = "SLICEWATCH_WEB_CONFIG_FILE",
+        value_name = "PATH"
+    )]
+    web_config_file: Option<PathBuf>,
     /// Print the scenarios and what they show, and end
     #[arg(long)]
     list_scenarios: bool,
@@ -61,7 +70,7 @@ fn speed(text: &str) -> Result<f64, String> {
 /// Simulates and serves until stopped, or for the duration asked.
 ///
 /// # Errors
-/// An unknown scenario, or an address that cannot be listened on.
+/// An unknown scenario, a web configuration that cannot be used, or an address that cannot be listened on.
 pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     if args.list_scenarios {
         for scenario in scenarios() {
@@ -71,15 +80,21 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     }
     let start = Clock::new().now();
     let agent = SimulatedAgent::new(&args.scenario, args.seed, start, SamplerSettings::default())?;
+    let web = args.web_config_file.as_deref();
+    let web = web.map(WebConfig::open).transpose()?;
+    let scheme = match &web {
+        Some(web) if web.tls() => "https",
+        _ => "http",
+    };
     let listener = bind(args.listen).await?;
     println!(
-        "slicewatch demo, scenario {}: http://{}/ and /metrics; Ctrl-C ends it",
+        "slicewatch demo, scenario {}: {scheme}://{}/ and /metrics; Ctrl-C ends it",
         args.scenario,
         listener.local_addr()?
     );
     let heartbeat = Heartbeat::new();
     let (publish, snapshots) = watch::channel(None);
-    let state = HttpState::new(snapshots, heartbeat.alive());
+    let state = HttpState::new(snapshots, heartbeat.alive()).configured(web);
     let (ended, end) = oneshot::channel::<()>();
     let (speed, duration) = (args.speed, args.duration.map(|period| period.0));
     // The world runs on a thread of its own: at high speed it must not delay an answer.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::collect::clock::Clock;
+use crate::collect::cluster::{self, Access, ClusterHandle, ClusterSettings, ClusterView};
 use crate::collect::host::{NameBook, RealFiles, prove_pid_namespace};
 use crate::collect::kubelet::{self, KubeletHandle, KubeletSettings, ResourceFilter};
 use crate::collect::nvml::{self, NvmlHandle, NvmlSettings};
-use crate::commands::options::{Kubelet, Settings};
+use crate::commands::options::{Cluster, Kubelet, Settings};
 use crate::commands::pipeline::Pipeline;
 use crate::model::{Allocations, HostFiles, NodeSample, Reading, Snapshot, Source, SourceHealth};
 
@@ -16,12 +17,13 @@ pub struct Node {
     clock: Clock,
     nvml: NvmlHandle,
     kubelet: Option<KubeletHandle>,
+    cluster: Result<ClusterHandle, &'static str>,
     pipeline: Pipeline,
 }
 
 impl Node {
-    /// Starts the sampler threads and the kubelet's task on the current tokio runtime. Nothing is
-    /// waited for: what is not there yet shows in the snapshots' health.
+    /// Starts the sampler threads and the tasks of the kubelet and the API server on the current tokio
+    /// runtime. Nothing is waited for: what is not there yet shows in the snapshots' health.
     pub fn start(settings: &Settings) -> Self {
         let clock = Clock::new();
         let files: Arc<dyn HostFiles> = Arc::new(RealFiles::new("/"));
@@ -47,22 +49,42 @@ impl Node {
             files,
             settings.proc_root.clone(),
         );
+        let resources = ResourceFilter {
+            names: settings.gpu_resources.iter().cloned().collect(),
+            ..ResourceFilter::default()
+        };
         let kubelet = match &settings.kubelet {
             Kubelet::None => None,
             Kubelet::Socket(socket) => Some(kubelet::start(KubeletSettings {
                 socket: socket.clone(),
                 period: settings.kubelet_period,
-                resources: ResourceFilter {
-                    names: settings.gpu_resources.iter().cloned().collect(),
-                    ..ResourceFilter::default()
-                },
+                resources: resources.clone(),
                 ..KubeletSettings::default()
             })),
         };
+        let access = match &settings.cluster {
+            Cluster::None => Err("the API server is not asked, by --kubeconfig none"),
+            Cluster::Kubeconfig(path) => Ok(Access::Kubeconfig(path.clone())),
+            Cluster::OfEnvironment => match Access::of_environment() {
+                None => Err("not in a cluster: neither a service account nor KUBECONFIG is there"),
+                // A person's own shell has one too, which then is not meant for this.
+                Some(Access::KubeconfigVariable) if settings.node_name.is_none() => {
+                    Err("KUBECONFIG is not used without --node-name")
+                }
+                Some(access) => Ok(access),
+            },
+        };
+        let cluster = access.map(|access| {
+            cluster::start(ClusterSettings {
+                resources,
+                ..ClusterSettings::new(access, settings.node_name.clone())
+            })
+        });
         Self {
             clock,
             nvml,
             kubelet,
+            cluster,
             pipeline: Pipeline::new(settings.node_name.clone(), book, namespace),
         }
     }
@@ -75,6 +97,10 @@ impl Node {
             Some(kubelet) => kubelet.current(),
             None => no_kubelet(),
         };
+        let cluster = match &self.cluster {
+            Ok(cluster) => cluster.current(),
+            Err(why) => ClusterView::absent(why),
+        };
         let sample = NodeSample {
             at: now,
             windows: round.windows,
@@ -82,7 +108,7 @@ impl Node {
         };
         let step = self
             .pipeline
-            .step(&sample, &allocations, round.health, kubelet_health);
+            .step(&sample, &allocations, round.health, kubelet_health, cluster);
         if step.ask_kubelet
             && let Some(kubelet) = &self.kubelet
         {

@@ -87,7 +87,16 @@ pub struct Options {
     /// Address to serve metrics on [default: 0.0.0.0:9735]
     #[arg(long, env = "SLICEWATCH_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// Name of the Kubernetes node, shown on the page and in snapshots
+    /// A YAML file that asks for TLS and passwords, in the form of the Prometheus exporter-toolkit;
+    /// followed as it changes [default: plain HTTP, open to all]
+    #[arg(
+        long = "web.config.file",
+        alias = "web-config-file",
+        env = "SLICEWATCH_WEB_CONFIG_FILE",
+        value_name = "PATH"
+    )]
+    pub web_config_file: Option<PathBuf>,
+    /// Name of the Kubernetes node, whose pods the API server is asked for
     #[arg(long, env = "SLICEWATCH_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
     /// Path of libnvidia-ml.so.1 [default: the loader's, then the usual driver roots]
@@ -103,6 +112,10 @@ pub struct Options {
     /// How often the kubelet is asked; a new process asks at once [default: 10s]
     #[arg(long, env = "SLICEWATCH_KUBELET_PERIOD", value_name = "TIME")]
     pub kubelet_period: Option<Period>,
+    /// A kubeconfig to ask the API server with, or `none` to do without the API server
+    /// [default: that of KUBECONFIG, else the pod's service account; neither: none]
+    #[arg(long, env = "SLICEWATCH_KUBECONFIG", value_name = "PATH")]
+    pub kubeconfig: Option<PathBuf>,
     /// Names of GPU resources besides nvidia.com/*, comma-separated
     #[arg(
         long,
@@ -142,15 +155,26 @@ pub enum Kubelet {
     Socket(PathBuf),
 }
 
+/// Which API server is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cluster {
+    None,
+    /// As `KUBECONFIG` or the pod's service account says.
+    OfEnvironment,
+    Kubeconfig(PathBuf),
+}
+
 /// What the agent runs with: checked, complete.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub listen: SocketAddr,
+    pub web_config_file: Option<PathBuf>,
     pub node_name: Option<Arc<str>>,
     pub nvml_library: Option<PathBuf>,
     pub nvml_hang_after: Duration,
     pub kubelet: Kubelet,
     pub kubelet_period: Duration,
+    pub cluster: Cluster,
     pub gpu_resources: Vec<String>,
     pub proc_root: String,
     pub pod_log_dir: String,
@@ -191,11 +215,13 @@ impl Options {
     pub fn over(self, under: Self) -> Self {
         let Self {
             listen,
+            web_config_file,
             node_name,
             nvml_library,
             nvml_hang_after,
             kubelet_socket,
             kubelet_period,
+            kubeconfig,
             gpu_resources,
             proc_root,
             pod_log_dir,
@@ -207,11 +233,13 @@ impl Options {
         } = self;
         Self {
             listen: listen.or(under.listen),
+            web_config_file: web_config_file.or(under.web_config_file),
             node_name: node_name.or(under.node_name),
             nvml_library: nvml_library.or(under.nvml_library),
             nvml_hang_after: nvml_hang_after.or(under.nvml_hang_after),
             kubelet_socket: kubelet_socket.or(under.kubelet_socket),
             kubelet_period: kubelet_period.or(under.kubelet_period),
+            kubeconfig: kubeconfig.or(under.kubeconfig),
             gpu_resources: gpu_resources.or(under.gpu_resources),
             proc_root: proc_root.or(under.proc_root),
             pod_log_dir: pod_log_dir.or(under.pod_log_dir),
@@ -278,6 +306,7 @@ impl Options {
             listen: self
                 .listen
                 .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 9735))),
+            web_config_file: self.web_config_file,
             node_name: self
                 .node_name
                 .filter(|name| !name.is_empty())
@@ -290,6 +319,11 @@ impl Options {
                 None => Kubelet::Socket(KUBELET_SOCKET.into()),
             },
             kubelet_period,
+            cluster: match self.kubeconfig {
+                Some(path) if path.as_os_str() == "none" => Cluster::None,
+                Some(path) if !path.as_os_str().is_empty() => Cluster::Kubeconfig(path),
+                _ => Cluster::OfEnvironment,
+            },
             gpu_resources: self.gpu_resources.unwrap_or_default(),
             proc_root: text("proc-root", self.proc_root, "/proc")?,
             pod_log_dir: text("pod-log-dir", self.pod_log_dir, "/var/log/pods")?,
@@ -417,6 +451,21 @@ mod tests {
             parse("kubelet-socket = \"none\"").unwrap().kubelet,
             Kubelet::None
         );
+    }
+
+    #[test]
+    fn the_api_server_is_that_of_a_file_of_the_environment_or_none() {
+        for (toml, cluster) in [
+            ("", Cluster::OfEnvironment),
+            ("kubeconfig = \"\"", Cluster::OfEnvironment),
+            ("kubeconfig = \"none\"", Cluster::None),
+            (
+                "kubeconfig = \"/etc/kube\"",
+                Cluster::Kubeconfig("/etc/kube".into()),
+            ),
+        ] {
+            assert_eq!(parse(toml).unwrap().cluster, cluster, "{toml}");
+        }
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::analyse::ledger::Ledger;
+use crate::analyse::names::MergedNames;
+use crate::analyse::node::complete;
+use crate::collect::cluster::ClusterView;
 use crate::collect::host::NameBook;
 use crate::model::{
     Allocations, Cause, Moment, NodeSample, PodNames, Reading, Snapshot, Source, SourceHealth,
@@ -51,13 +54,15 @@ impl Pipeline {
         allocations: &Reading<Arc<Allocations>>,
         nvml: SourceHealth,
         kubelet: SourceHealth,
+        cluster: ClusterView,
     ) -> Step {
-        let names = self.host.names(sample, allocations);
+        let names = self.host.names(sample, allocations, &cluster.names);
         self.ledger.observe(sample, allocations, &names);
-        let sources = vec![nvml, kubelet, self.host.health.clone()];
-        let snapshot =
+        let sources = vec![nvml, kubelet, self.host.health.clone(), cluster.health];
+        let mut snapshot =
             self.ledger
                 .snapshot(sample.at, self.node.clone(), super::build_info(), sources);
+        complete(&mut snapshot, cluster.node);
         let ungranted = ungranted(&snapshot);
         let ask_kubelet = ungranted
             .iter()
@@ -70,11 +75,11 @@ impl Pipeline {
     }
 }
 
-/// The host's names, looked up when something has none.
+/// All names, and the host's own looked up when something has none.
 struct Host {
     book: NameBook,
     namespace: Reading<()>,
-    names: Arc<PodNames>,
+    merged: MergedNames,
     last_look: Option<Moment>,
     looks_in_vain: u32,
     health: SourceHealth,
@@ -83,9 +88,9 @@ struct Host {
 impl Host {
     fn new(book: NameBook, namespace: Reading<()>) -> Self {
         Self {
-            names: book.names(),
             book,
             namespace,
+            merged: MergedNames::default(),
             last_look: None,
             looks_in_vain: 0,
             health: SourceHealth {
@@ -103,18 +108,20 @@ impl Host {
         &mut self,
         sample: &NodeSample,
         allocations: &Reading<Arc<Allocations>>,
+        statuses: &Arc<PodNames>,
     ) -> Arc<PodNames> {
-        let wanted = has_unnamed(sample, &self.names);
+        let mut names = self.merge(statuses);
+        let wanted = has_unnamed(sample, &names);
         let due = match self.last_look {
             None => true,
             Some(last) if wanted && self.looks_in_vain < EAGER_LOOKS => last != sample.at,
             Some(last) => sample.at.since(last) >= PATIENT,
         };
         if due {
-            let (names, listed) = self.book.refresh(sample.at);
-            self.names = names;
+            let (_, listed) = self.book.refresh(sample.at);
+            names = self.merge(statuses);
             self.last_look = Some(sample.at);
-            self.looks_in_vain = match has_unnamed(sample, &self.names) {
+            self.looks_in_vain = match has_unnamed(sample, &names) {
                 true => self.looks_in_vain.saturating_add(1),
                 false => 0,
             };
@@ -126,7 +133,23 @@ impl Host {
         } else if !wanted {
             self.looks_in_vain = 0;
         }
-        Arc::clone(&self.names)
+        names
+    }
+
+    /// Names of statuses over those of log files; what they dispute is counted.
+    fn merge(&mut self, statuses: &Arc<PodNames>) -> Arc<PodNames> {
+        let (names, disputes) = self.merged.merge(statuses, &self.book.names());
+        for dispute in &disputes {
+            let count = self.health.errors.entry("name_disputed".into());
+            *count.or_insert(0) += 1;
+            tracing::warn!(
+                id = &*dispute.id,
+                status = %format_args!("{}/{}", dispute.status.namespace, dispute.status.pod),
+                log = %format_args!("{}/{}", dispute.log.namespace, dispute.log.pod),
+                "host: a log file names another pod than the pod's status, which is believed"
+            );
+        }
+        names
     }
 
     fn judge(&mut self, listed: Reading<()>, no_kubelet: bool, now: Moment) {

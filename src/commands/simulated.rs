@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::collect::cluster::ClusterView;
 use crate::collect::host::{NameBook, ProcessTable, prove_pid_namespace};
 use crate::collect::sampler::{Sampler, SamplerSettings};
 use crate::commands::pipeline::Pipeline;
@@ -192,6 +193,7 @@ impl SimulatedAgent {
                 &allocations,
                 self.nvml_health.clone(),
                 self.kubelet_health.clone(),
+                ClusterView::absent("the simulated node has no API server"),
             )
             .snapshot
     }

@@ -10,10 +10,10 @@ use clap::{Args, ValueEnum};
 
 use super::node::Node;
 use super::options::{Options, Period, settings};
+use super::remote::{Remote, RemoteArgs};
 use super::simulated::SimulatedAgent;
 use crate::collect::clock::Clock;
 use crate::collect::sampler::SamplerSettings;
-use crate::model::snapshot::SCHEMA;
 use crate::model::{GpuSeconds, Reading, Snapshot};
 use crate::publish::terminal::table_between;
 
@@ -23,8 +23,6 @@ const WATCH_FOR: Duration = Duration::from_secs(15);
 const SIMULATED_FOR: Duration = Duration::from_secs(60);
 /// Between two looks at a running agent, which publishes once a second.
 const LOOK: Duration = Duration::from_secs(1);
-/// An answer longer than this is not a snapshot.
-const MAX_BYTES: u64 = 64 << 20;
 
 /// Flags of the snapshot.
 #[derive(Debug, Args)]
@@ -54,6 +52,8 @@ pub struct SnapshotArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 /// How to print it.
@@ -75,7 +75,10 @@ pub async fn run(args: SnapshotArgs) -> anyhow::Result<()> {
     };
     let duration = args.duration.map_or(default, |period| period.0);
     let stretch = match (&args.url, &args.scenario) {
-        (Some(url), _) => remote(url, duration, args.format).await?,
+        (Some(url), _) => {
+            let agent = Remote::new(url, &args.remote)?;
+            remote(&agent, duration, args.format).await?
+        }
         (None, Some(scenario)) => simulated(scenario, args.seed, duration)?,
         (None, None) => local(args.options, args.config.as_deref(), duration).await?,
     };
@@ -147,46 +150,21 @@ impl Stretch {
 }
 
 /// A table needs two readings to show shares of time; JSON is the agent's latest alone.
-async fn remote(url: &str, duration: Duration, format: SnapshotFormat) -> anyhow::Result<Stretch> {
-    let address = format!("{}/api/v1/snapshot", url.trim_end_matches('/'));
+async fn remote(
+    agent: &Remote,
+    duration: Duration,
+    format: SnapshotFormat,
+) -> anyhow::Result<Stretch> {
     let end = tokio::time::Instant::now() + duration;
-    let mut stretch = Stretch::new(fetch(&address)?);
+    let mut stretch = Stretch::new(agent.fetch()?);
     loop {
         let left = end.saturating_duration_since(tokio::time::Instant::now());
         if left.is_zero() || format == SnapshotFormat::Json {
             return Ok(stretch);
         }
         tokio::time::sleep(left.min(LOOK)).await;
-        stretch.push(fetch(&address)?);
+        stretch.push(agent.fetch()?);
     }
-}
-
-fn fetch(address: &str) -> anyhow::Result<Arc<Snapshot>> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(10)))
-        .build()
-        .into();
-    let body = agent
-        .get(address)
-        .call()
-        .with_context(|| format!("{address} did not answer; give --url the address of a running agent, such as http://127.0.0.1:9735"))?
-        .body_mut()
-        .with_config()
-        .limit(MAX_BYTES)
-        .read_to_vec()
-        .with_context(|| format!("{address}: the answer broke off"))?;
-    let value: serde_json::Value = serde_json::from_slice(&body)
-        .with_context(|| format!("{address}: not a slicewatch agent's snapshot (no JSON)"))?;
-    match value.get("schema").and_then(serde_json::Value::as_u64) {
-        Some(schema) if schema == u64::from(SCHEMA) => {}
-        Some(schema) => bail!(
-            "{address}: snapshot schema {schema}, this program reads {SCHEMA}; use the agent's own version"
-        ),
-        None => bail!("{address}: not a slicewatch agent's snapshot (no schema)"),
-    }
-    let snapshot = serde_json::from_value(value)
-        .with_context(|| format!("{address}: the snapshot is not understood"))?;
-    Ok(Arc::new(snapshot))
 }
 
 fn simulated(scenario: &str, seed: u64, duration: Duration) -> anyhow::Result<Stretch> {

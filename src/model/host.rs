@@ -1,6 +1,6 @@
 //! What the host's files say of a process and of the pods.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -41,9 +41,44 @@ pub struct ContainerName {
     pub from_status: bool,
 }
 
-/// From UIDs and container ids to names, by whichever way there is.
+/// What pods belong to: their controller, as series name it.
+#[derive(Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Workload {
+    /// `Deployment`, `Job`, `StatefulSet` … `Pod` of a pod without a controller; empty where the
+    /// name was only guessed from the pod's.
+    pub kind: Arc<str>,
+    pub name: Arc<str>,
+}
+
+/// What a pod's status says beside its names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodStatus {
+    /// `metadata.uid`. A static pod's cgroup has another one.
+    pub uid: PodUid,
+    /// `Guaranteed`, `Burstable` or `BestEffort`; empty where the status has none yet.
+    pub qos: Arc<str>,
+    pub workload: Workload,
+}
+
+/// From UIDs and container ids to names, by whichever way there is. UIDs are those of cgroups and
+/// log folders, which for a static pod is not the API's.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct PodNames {
     pub pods: HashMap<PodUid, PodName>,
     pub containers: HashMap<ContainerId, ContainerName>,
+    /// Of the pods that the API server told of.
+    pub statuses: HashMap<PodUid, Arc<PodStatus>>,
+    /// Whose a name is now, as far as the API server told: a deleted pod's may be another's.
+    pub current: HashMap<PodName, PodUid>,
+}
+
+/// What the API server says of this node.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// Those that concern GPUs, and the machine's type.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Extended GPU resources, as the kubelet counts them.
+    pub capacity: BTreeMap<Arc<str>, u64>,
+    /// The same, without unhealthy devices.
+    pub allocatable: BTreeMap<Arc<str>, u64>,
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bytes, Cause, DraClaim, GpuIdentity, GpuSeconds, GpuUuid, HostPid, MigProfile, Moment, PodUid,
-    Reading, SignedBytes,
+    Bytes, Cause, DraClaim, GpuIdentity, GpuSeconds, GpuUuid, HostPid, MigProfile, Moment,
+    NodeFacts, PodUid, Reading, SignedBytes, Workload,
 };
 
 /// Raised whenever a field of the JSON form changes its meaning or goes away.
@@ -71,7 +71,7 @@ impl Evidence {
 pub enum Remainder {
     /// A process of the host, in no pod's cgroup.
     HostProcess,
-    /// In a pod's cgroup whose names are not known.
+    /// In a pod's cgroup whose names are not known, or are another pod's by now.
     UnknownPod,
     /// It ended before its cgroup could be read.
     ProcessGone,
@@ -136,8 +136,16 @@ pub struct ContainerView {
     pub pod: Arc<str>,
     /// Empty where the pod is proven and the container is not.
     pub container: Arc<str>,
-    /// `None` where only the kubelet's allocation (which has no UID) is known.
+    /// `metadata.uid` where the API server told of the pod, else the one of its cgroup, which of a
+    /// static pod is another; `None` where only the kubelet's allocation (which has no UID) is
+    /// known.
     pub pod_uid: Option<PodUid>,
+    /// `Guaranteed`, `Burstable` or `BestEffort`; empty where no status is known.
+    #[serde(default)]
+    pub qos: Arc<str>,
+    /// From its status, or else guessed from its name, without a kind.
+    #[serde(default)]
+    pub workload: Workload,
     pub evidence: Evidence,
     /// False in the 75 s after its last process and grant: counters and the peak stay, gauges end.
     pub present: bool,
@@ -217,7 +225,8 @@ pub struct WorkloadTotal {
     pub gpu_uuid: GpuUuid,
     pub namespace: Arc<str>,
     pub workload: Arc<str>,
-    /// `Deployment`, `Job` … `Pod` where no owner is known.
+    /// `Deployment`, `Job`, `StatefulSet` …; `Pod` without a controller; empty where the name was
+    /// guessed from the pod's.
     pub kind: Arc<str>,
     #[serde(rename = "gpu_seconds")]
     pub gpu_time: GpuSeconds,
@@ -230,6 +239,8 @@ pub enum Source {
     Nvml,
     Kubelet,
     Host,
+    /// The API server.
+    Cluster,
 }
 
 impl Source {
@@ -239,6 +250,7 @@ impl Source {
             Self::Nvml => "nvml",
             Self::Kubelet => "kubelet",
             Self::Host => "host",
+            Self::Cluster => "cluster",
         }
     }
 }
@@ -310,6 +322,9 @@ pub struct Snapshot {
     pub at: Moment,
     /// The Kubernetes node's name, where told.
     pub node: Option<Arc<str>>,
+    /// What the API server says of the node; `Unsupported` where it is not asked.
+    #[serde(default = "unsupported")]
+    pub node_facts: Reading<Arc<NodeFacts>>,
     pub build: BuildInfo,
     /// Devices in the order of index.
     pub gpus: Vec<GpuView>,
@@ -324,6 +339,11 @@ pub struct Snapshot {
     pub processes_unattributed: BTreeMap<Remainder, u64>,
     /// Ring rows refused since start, by reason label.
     pub refused_rows: BTreeMap<Arc<str>, u64>,
+}
+
+/// In a snapshot of an agent that did not know of it.
+fn unsupported<T>() -> Reading<T> {
+    Reading::Unsupported
 }
 
 impl Snapshot {

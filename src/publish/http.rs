@@ -5,6 +5,7 @@ mod bodies;
 mod landing;
 mod negotiate;
 mod serve;
+mod web;
 
 use std::fmt;
 use std::io;
@@ -30,6 +31,7 @@ use bodies::{Cache, Kind};
 
 pub use negotiate::{accepts_gzip, format};
 pub use serve::serve;
+pub use web::{WebConfig, WebError};
 
 /// Requests answered at the same time; more are told to come back.
 const MAX_REQUESTS: usize = 16;
@@ -79,6 +81,7 @@ pub struct HttpState {
     alive: Arc<dyn Fn() -> bool + Send + Sync>,
     cache: Arc<Cache>,
     slots: Arc<Semaphore>,
+    web: Option<Arc<WebConfig>>,
 }
 
 impl fmt::Debug for HttpState {
@@ -99,7 +102,15 @@ impl HttpState {
             alive: Arc::new(alive),
             cache: Arc::default(),
             slots: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            web: None,
         }
+    }
+
+    /// Serves as this web configuration asks; without one it is plain HTTP, open to all.
+    #[must_use]
+    pub fn configured(mut self, web: Option<WebConfig>) -> Self {
+        self.web = web.map(Arc::new);
+        self
     }
 
     fn latest(&self) -> Option<Arc<Snapshot>> {
@@ -109,7 +120,7 @@ impl HttpState {
 
 /// All paths.
 pub fn router(state: HttpState) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/", get(landing_page))
         .route("/style.css", get(style))
         .route("/metrics", get(metrics))
@@ -118,8 +129,13 @@ pub fn router(state: HttpState) -> Router {
         .route("/-/ready", get(ready))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
-        .layer(middleware::from_fn_with_state(state.clone(), limit))
-        .with_state(state)
+        .layer(middleware::from_fn_with_state(state.clone(), limit));
+    // Outermost: whoever may not ask takes no place from those who may.
+    let router = match &state.web {
+        Some(web) => router.layer(middleware::from_fn_with_state(Arc::clone(web), web::guard)),
+        None => router,
+    };
+    router.with_state(state)
 }
 
 /// Answers 503 at once where too many requests are being answered. Health has its own door: a
@@ -229,6 +245,9 @@ async fn ready(State(state): State<HttpState>) -> Response {
         .collect();
     if waiting.is_empty() {
         plain(StatusCode::OK, "Ready.\n")
+    } else if state.web.is_some() {
+        // Health is open to all, and what the node has is not for all.
+        plain(StatusCode::SERVICE_UNAVAILABLE, "Not ready.\n")
     } else {
         plain(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -10,3 +10,4 @@ mod nvml;
 mod publish;
 mod simulate;
 mod truth;
+mod web;

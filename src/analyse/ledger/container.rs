@@ -1,10 +1,14 @@
 //! What is kept of one container on one device.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::peak::SlidingMax;
-use crate::model::{Bytes, Evidence, GpuSeconds, Moment, PodUid, ProcessKey, Reading};
+use crate::analyse::workload::workload_of;
+use crate::model::{
+    Bytes, Evidence, GpuSeconds, Moment, PodNames, PodStatus, PodUid, ProcessKey, Reading, Workload,
+};
 
 /// Counters and the peak of a gone container stay this long: longer than a scrape period.
 pub const LINGER: Duration = Duration::from_secs(75);
@@ -13,6 +17,9 @@ pub const LINGER: Duration = Duration::from_secs(75);
 #[derive(Debug)]
 pub(super) struct ContainerState {
     pub(super) pod_uid: Option<PodUid>,
+    /// Once known it stays, whatever the API server says or forgets later: its GPU time goes to one
+    /// workload.
+    pub(super) status: Option<Arc<PodStatus>>,
     pub(super) evidence: Evidence,
     /// Last time it was proven resident or granted.
     pub(super) last_present: Moment,
@@ -37,6 +44,7 @@ impl ContainerState {
     pub(super) fn new(pod_uid: Option<PodUid>, evidence: Evidence, now: Moment) -> Self {
         Self {
             pod_uid,
+            status: None,
             evidence,
             last_present: now,
             present: true,
@@ -52,6 +60,27 @@ impl ContainerState {
             active: Duration::ZERO,
             contended: Duration::ZERO,
             exits_under_pressure: 0,
+        }
+    }
+
+    /// Looks for the pod's status, until it is found.
+    pub(super) fn learn(&mut self, names: &PodNames) {
+        if self.status.is_none()
+            && let Some(uid) = &self.pod_uid
+        {
+            self.status = names.statuses.get(uid).cloned();
+        }
+    }
+
+    /// The workload of this container's pod, which has this name: its controller, or else what the
+    /// name tells, without a kind.
+    pub(super) fn workload(&self, pod: &str) -> Workload {
+        match &self.status {
+            Some(status) => status.workload.clone(),
+            None => Workload {
+                kind: "".into(),
+                name: workload_of(pod).into(),
+            },
         }
     }
 

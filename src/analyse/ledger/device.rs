@@ -8,10 +8,10 @@ use super::container::{ContainerState, LINGER};
 use super::peak::SlidingMax;
 use super::workloads::Workloads;
 use crate::analyse::attribution::{Attributed, Context, attribute, owner_of};
-use crate::analyse::grants::{Advertised, ContainerLabels, Grants};
+use crate::analyse::grants::{Advertised, ContainerLabels};
 use crate::model::{
     Bytes, Cause, ContextKind, DeviceWindow, Drain, Evidence, GpuIdentity, GpuSeconds, Memory,
-    Moment, PodName, PodUid, ProcessList, Reading, Remainder, Sharing,
+    Moment, PodName, PodNames, PodUid, ProcessList, Reading, Remainder, Sharing,
 };
 
 /// Name of the process that runs all clients' work under MPS.
@@ -108,8 +108,8 @@ impl DeviceState {
                     .is_some_and(|facts| &*facts.name == MPS_SERVER)
         });
         for (labels, holding) in &attributed.holdings {
-            let container =
-                self.container(labels, holding.pod_uid.as_ref(), holding.evidence, list.at);
+            let (uid, names) = (holding.pod_uid.as_ref(), context.names);
+            let container = self.container(labels, uid, holding.evidence, names, list.at);
             match holding.memory {
                 Reading::Value(memory) if list.complete => container.peak.push(list.at, memory),
                 _ => container.unknown_at = Some(list.at),
@@ -153,6 +153,7 @@ impl DeviceState {
         labels: &ContainerLabels,
         uid: Option<&PodUid>,
         evidence: Evidence,
+        names: &PodNames,
         now: Moment,
     ) -> &mut ContainerState {
         if self.is_another(labels, uid) {
@@ -165,8 +166,23 @@ impl DeviceState {
         if container.pod_uid.is_none() {
             container.pod_uid = uid.cloned();
         }
+        container.learn(names);
         container.last_present = now;
         container
+    }
+
+    /// The UID of a pod that was granted the device, as far as it is told: the kubelet names it
+    /// alone. Who is resident has proven its own; else the state is the old pod's only while the
+    /// API server, which may be behind, does not say that another pod took the name after it.
+    fn granted_to<'n>(&self, labels: &ContainerLabels, names: &'n PodNames) -> Option<&'n PodUid> {
+        let current = names.current.get(&labels.pod_name())?;
+        match self.containers.get(labels) {
+            Some(known) if known.resident && known.pod_uid.is_some() => None,
+            Some(ContainerState {
+                pod_uid: Some(old), ..
+            }) if !names.statuses.contains_key(old) => None,
+            _ => Some(current),
+        }
     }
 
     /// Whether this name now is another pod's.
@@ -177,7 +193,8 @@ impl DeviceState {
     }
 
     /// Takes in what the kubelet granted, and ends what is neither granted nor resident.
-    pub(super) fn settle(&mut self, grants: &Reading<Grants>, now: Moment) {
+    pub(super) fn settle(&mut self, context: Context<'_>, now: Moment) {
+        let Context { names, grants } = context;
         let granted = match grants {
             Reading::Value(grants) => grants.of_device(&self.identity),
             Reading::Unsupported | Reading::Failed(_) => BTreeMap::new(),
@@ -194,7 +211,8 @@ impl DeviceState {
                 None => Reading::Failed(self.list_failed.unwrap_or(Cause::NotYet)),
             };
             let new = !self.containers.contains_key(labels);
-            let container = self.container(labels, None, Evidence::Allocation, now);
+            let uid = self.granted_to(labels, names);
+            let container = self.container(labels, uid, Evidence::Allocation, names, now);
             container.replicas = replicas;
             if new {
                 container.memory = memory;
@@ -264,7 +282,8 @@ impl DeviceState {
                 // A process whose container was named only after its end is a tenant all the same;
                 // one of an older pod of the same name is not.
                 Ok(owner) if !self.is_another(&owner.labels, owner.pod_uid.as_ref()) => {
-                    self.container(&owner.labels, owner.pod_uid.as_ref(), owner.evidence, now);
+                    let uid = owner.pod_uid.as_ref();
+                    self.container(&owner.labels, uid, owner.evidence, context.names, now);
                     *pods.entry(owner.labels.pod_name()).or_default() += row.time;
                     let entry = received.entry(owner.labels).or_default();
                     entry.0 += row.time;
@@ -287,15 +306,11 @@ impl DeviceState {
         self.contended += (of_pods - longest).min(activity.of(drain.busy));
         self.active_tenants = Reading::Value(pods.len() as u32);
         for (labels, (time, samples)) in received {
-            workloads.add(
-                &self.identity.uuid,
-                &labels.namespace,
-                &labels.pod,
-                time,
-                now,
-            );
             let neighbours = of_all - active.get(&labels.pod_name()).copied().unwrap_or_default();
             if let Some(container) = self.containers.get_mut(&labels) {
+                let workload = container.workload(&labels.pod);
+                let namespace = &labels.namespace;
+                workloads.add(&self.identity.uuid, namespace, workload, time, now);
                 container.gpu_time += time;
                 container.gpu_samples += u64::from(samples);
                 let active = activity.of(time);

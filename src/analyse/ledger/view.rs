@@ -54,6 +54,7 @@ impl Ledger {
             schema: SCHEMA,
             at: now,
             node,
+            node_facts: Reading::Unsupported,
             build,
             mig_cards: self
                 .cards
@@ -122,7 +123,15 @@ fn device_view(
             namespace: Arc::clone(&labels.namespace),
             pod: Arc::clone(&labels.pod),
             container: Arc::clone(&labels.container),
-            pod_uid: container.pod_uid.clone(),
+            pod_uid: match &container.status {
+                Some(status) => Some(status.uid.clone()),
+                None => container.pod_uid.clone(),
+            },
+            qos: match &container.status {
+                Some(status) => Arc::clone(&status.qos),
+                None => "".into(),
+            },
+            workload: container.workload(&labels.pod),
             evidence: container.evidence,
             present: container.present,
             memory: container.memory,

@@ -1,11 +1,15 @@
 //! GPU time by workload: it outlives the pods of short Jobs.
+//!
+//! Time is counted for the workload that its container had when the time was received, and is never
+//! moved: where the API server is heard only later, what was counted for the guessed name (which has
+//! no kind) stays there, and what comes after is the true workload's. So no counter falls and no
+//! second counts twice.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::analyse::workload::workload_of;
-use crate::model::{GpuSeconds, GpuUuid, Moment, WorkloadTotal};
+use crate::model::{GpuSeconds, GpuUuid, Moment, Workload, WorkloadTotal};
 
 /// Silence after which a workload is forgotten.
 const KEPT: Duration = Duration::from_secs(6 * 3600);
@@ -16,7 +20,7 @@ const MOST: usize = 2048;
 struct Key {
     gpu_uuid: GpuUuid,
     namespace: Arc<str>,
-    workload: Arc<str>,
+    workload: Workload,
 }
 
 /// Totals by workload and device.
@@ -31,14 +35,14 @@ impl Workloads {
         &mut self,
         gpu: &GpuUuid,
         namespace: &Arc<str>,
-        pod: &str,
+        workload: Workload,
         time: GpuSeconds,
         at: Moment,
     ) {
         let key = Key {
             gpu_uuid: gpu.clone(),
             namespace: Arc::clone(namespace),
-            workload: workload_of(pod).into(),
+            workload,
         };
         let total = self.totals.entry(key).or_insert((GpuSeconds(0.0), at));
         total.0 += time;
@@ -69,13 +73,14 @@ impl Workloads {
             .map(|(key, (gpu_time, _))| WorkloadTotal {
                 gpu_uuid: key.gpu_uuid.clone(),
                 namespace: Arc::clone(&key.namespace),
-                workload: Arc::clone(&key.workload),
-                kind: "".into(),
+                workload: Arc::clone(&key.workload.name),
+                kind: Arc::clone(&key.workload.kind),
                 gpu_time: *gpu_time,
             })
             .collect();
         all.sort_by(|a, b| {
-            (&a.gpu_uuid, &a.namespace, &a.workload).cmp(&(&b.gpu_uuid, &b.namespace, &b.workload))
+            let a = (&a.gpu_uuid, &a.namespace, &a.workload, &a.kind);
+            a.cmp(&(&b.gpu_uuid, &b.namespace, &b.workload, &b.kind))
         });
         all
     }
@@ -84,6 +89,13 @@ impl Workloads {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn named(name: &str) -> Workload {
+        Workload {
+            kind: "Job".into(),
+            name: name.into(),
+        }
+    }
 
     fn at(hours: u64) -> Moment {
         Moment {
@@ -96,8 +108,9 @@ mod tests {
     fn the_pods_of_one_job_add_up_and_are_forgotten_after_hours() {
         let mut workloads = Workloads::default();
         let gpu = GpuUuid::new("GPU-1");
-        for pod in ["train-0-bcdfg", "train-1-hjklm"] {
-            workloads.add(&gpu, &"ml".into(), pod, GpuSeconds(2.0), at(0));
+        for _ in ["train-0-bcdfg", "train-1-hjklm"] {
+            let train = named("train");
+            workloads.add(&gpu, &"ml".into(), train, GpuSeconds(2.0), at(0));
         }
         let view = workloads.view();
         assert_eq!(view.len(), 1);
@@ -113,11 +126,11 @@ mod tests {
     fn the_number_of_workloads_is_bounded() {
         let mut workloads = Workloads::default();
         for i in 0..MOST + 10 {
-            let name = format!("pod{i}x");
+            let workload = named(&format!("pod{i}x"));
             workloads.add(
                 &GpuUuid::new("GPU-1"),
                 &"ml".into(),
-                &name,
+                workload,
                 GpuSeconds(1.0),
                 at(0),
             );

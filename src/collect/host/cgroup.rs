@@ -133,7 +133,7 @@ fn pod_uid(part: &str) -> Option<&str> {
 }
 
 /// A pod UID as the API writes it, as systemd does (`_` for `-`), or a static pod's hash.
-pub(super) fn is_uid(text: &str) -> bool {
+pub(in crate::collect) fn is_uid(text: &str) -> bool {
     match text.len() {
         36 => text.bytes().enumerate().all(|(at, b)| match at {
             8 | 13 | 18 | 23 => matches!(b, b'-' | b'_'),
@@ -145,7 +145,7 @@ pub(super) fn is_uid(text: &str) -> bool {
 }
 
 /// The runtime's id of a container: 64 lower-case hex digits.
-pub(super) fn is_container_id(text: &str) -> bool {
+pub(in crate::collect) fn is_container_id(text: &str) -> bool {
     text.len() == CONTAINER_ID_LENGTH && text.bytes().all(is_lower_hex)
 }
 

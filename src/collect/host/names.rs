@@ -155,12 +155,12 @@ fn parse_container_log(name: &str) -> Option<(&str, &str, &str, &str)> {
 }
 
 /// An RFC 1123 label: what namespaces and containers are named by.
-fn is_label(text: &str) -> bool {
+pub(in crate::collect) fn is_label(text: &str) -> bool {
     text.len() <= 63 && is_dashed_word(text)
 }
 
 /// An RFC 1123 subdomain: what pods are named by.
-fn is_subdomain(text: &str) -> bool {
+pub(in crate::collect) fn is_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dashed_word)
 }
 

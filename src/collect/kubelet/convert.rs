@@ -43,6 +43,11 @@ enum Take {
 }
 
 impl ResourceFilter {
+    /// Whether a resource of this name may be a GPU.
+    pub fn may_be_gpu(&self, resource: &str) -> bool {
+        self.take(resource) != Take::Nothing
+    }
+
     fn take(&self, resource: &str) -> Take {
         if self.names.contains(resource) {
             return Take::All;

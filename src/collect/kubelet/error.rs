@@ -181,14 +181,14 @@ fn folder_of(socket: &Path) -> String {
         .to_string()
 }
 
-fn chain<'error>(
+pub(in crate::collect) fn chain<'error>(
     error: &'error (dyn Error + 'static),
 ) -> impl Iterator<Item = &'error (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&e| e.source())
 }
 
 /// The last words of a chain of errors: the most exact ones.
-fn words_of(error: &(dyn Error + 'static)) -> String {
+pub(in crate::collect) fn words_of(error: &(dyn Error + 'static)) -> String {
     chain(error)
         .last()
         .map(|last| clean(&last.to_string()))
@@ -207,7 +207,7 @@ fn is_foreign_speech(words: &str) -> bool {
 }
 
 /// A peer's words on one line, and not many.
-fn clean(words: &str) -> String {
+pub(in crate::collect) fn clean(words: &str) -> String {
     let mut clean: String = words
         .chars()
         .take(MAX_WORDS)

@@ -5,13 +5,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::{HttpState, router};
 
@@ -21,6 +27,8 @@ const MAX_CONNECTIONS: usize = 64;
 const MAX_HEAD: usize = 16 << 10;
 /// A request must have come whole, and an idle connection been used, within this.
 const HEAD_TIME: Duration = Duration::from_secs(20);
+/// A TLS handshake must have been made within this; it happens in one of the connections' places.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// A connection is closed between two requests after this, and cut one grace later: a client
 /// that never reads cannot keep an old body for ever.
 const MAX_AGE: Duration = Duration::from_secs(300);
@@ -35,6 +43,7 @@ Content-Type: text/plain; charset=utf-8\r\nContent-Length: 21\r\n\r\nToo many co
 /// Serves on `listener` until `shutdown` completes; then takes no more connections, lets answers
 /// in flight finish, and returns within a second.
 pub async fn serve(listener: TcpListener, state: HttpState, shutdown: impl Future<Output = ()>) {
+    let web = state.web.clone();
     let app = router(state);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // Dropped to tell every connection to end.
@@ -61,9 +70,14 @@ pub async fn serve(listener: TcpListener, state: HttpState, shutdown: impl Futur
             continue;
         };
         let app = app.clone();
-        let ended = ended.clone();
+        let (ended, web) = (ended.clone(), web.clone());
         connections.spawn(async move {
-            connection(stream, app, ended).await;
+            // Bodies are written whole: nothing is gained by holding small ones back.
+            let _ = stream.set_nodelay(true);
+            match web.and_then(|web| web.latest().tls.clone()) {
+                None => connection(stream, app, ended).await,
+                Some(tls) => secured(stream, tls, app, ended).await,
+            }
             drop(slot);
         });
     }
@@ -81,9 +95,48 @@ fn refuse(stream: TcpStream) {
     }
 }
 
-async fn connection(stream: TcpStream, app: axum::Router, mut ended: watch::Receiver<()>) {
-    // Bodies are written whole: nothing is gained by holding small ones back.
-    let _ = stream.set_nodelay(true);
+/// The same over TLS. A client that says nothing, or no TLS, has its place for a few seconds only.
+async fn secured(
+    stream: TcpStream,
+    tls: Arc<ServerConfig>,
+    app: Router,
+    mut ended: watch::Receiver<()>,
+) {
+    let handshake = async {
+        let mut first = [0];
+        // A handshake begins with a record of another type than any letter.
+        if stream.peek(&mut first).await? > 0 && first[0].is_ascii_uppercase() {
+            return Ok(Err(stream));
+        }
+        TlsAcceptor::from(tls).accept(stream).await.map(Ok)
+    };
+    let greeted = tokio::select! {
+        greeted = time::timeout(HANDSHAKE_TIME, handshake) => greeted,
+        _ = ended.changed() => return,
+    };
+    match greeted {
+        Ok(Ok(Ok(secure))) => connection(secure, app, ended).await,
+        Ok(Ok(Err(plain))) => connection(plain, wrong_scheme(), ended).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+/// Tells everything asked over plain HTTP that this is another protocol's port, in Go's words.
+fn wrong_scheme() -> Router {
+    let answer = (
+        StatusCode::BAD_REQUEST,
+        [(CONNECTION, "close")],
+        "Client sent an HTTP request to an HTTPS server.\n",
+    );
+    Router::new().fallback(async move || answer)
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    app: Router,
+    mut ended: watch::Receiver<()>,
+) {
     let mut server = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

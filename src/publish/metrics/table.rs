@@ -202,8 +202,8 @@ metrics! {
     MIG_INSTANCES = "slicewatch_gpu_mig_profile_instances", Gauge, Count, Gpu ["profile"], Evolving,
         "Instances of this MIG profile that an empty card holds.",
         "as for the profile's memory";
-    POD_INFO = "slicewatch_pod_info", Gauge, Count, Container ["pod_uid"], Evolving,
-        "Identity of a container on a device, always 1. pod_uid is empty where only the kubelet's grant is known.",
+    POD_INFO = "slicewatch_pod_info", Gauge, Count, Container ["pod_uid", "qos", "workload", "workload_kind"], Evolving,
+        "Identity and owner of a container on a device, always 1. pod_uid is empty where only the kubelet's grant is known. Where the API server was not heard, qos and workload_kind are empty and workload is guessed from the pod's name. All runs of a CronJob are one workload, of kind Job.",
         "the container is gone";
     POD_MEMORY = "slicewatch_pod_framebuffer_bytes", Gauge, Bytes, Container, Stable,
         "Framebuffer that the container's processes hold; 0 where the device was granted and is known to hold none.",
@@ -236,7 +236,7 @@ metrics! {
         "Processes of the container that ended while free framebuffer was under the floor.",
         "";
     WORKLOAD_GPU_SECONDS = "slicewatch_workload_gpu_seconds_total", Counter, Seconds, Gpu ["namespace", "workload", "workload_kind"], Evolving,
-        "GPU time of a workload's pods together; it outlives them, so that short Jobs are not lost.",
+        "GPU time of a workload's pods together; it outlives them, so that short Jobs are not lost. Time received before the API server was heard stays with the workload guessed from the pod's name, whose kind is empty.",
         "";
     FINDING = "slicewatch_finding", Gauge, Count, Node ["code", "severity", "subject"], Evolving,
         "1 while something about the set-up should be mended; the landing page has the words.",

@@ -221,6 +221,8 @@ fn row(container: &ContainerView, rates: Option<&Rates<'_>>) -> [String; 9] {
         contended: _,
         exits_under_pressure: _,
         claims: _,
+        qos: _,
+        workload: _,
     } = container;
     let gone = if *present { "" } else { " (gone)" };
     let pod = format!("{}/{}{gone}", short(namespace), short(pod));

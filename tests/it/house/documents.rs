@@ -98,13 +98,13 @@ fn known_words() -> BTreeSet<String> {
 /// Flags at the start of inline code, and SLICEWATCH_ variables anywhere, that nothing has.
 fn unknown_words(markdown: &str) -> Vec<String> {
     let known = known_words();
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let code = markdown.split('`').skip(1).step_by(2);
     let flags = code
         .filter(|code| code.starts_with("--"))
         .map(|code| code.split(|c| !is_part(c)).next().unwrap_or_default());
     let variables = markdown
-        .split(|c| !is_part(c))
+        .split(|c| !is_part(c) || c == '.')
         .filter(|word| word.starts_with("SLICEWATCH_") && *word != "SLICEWATCH_");
     flags
         .chain(variables)
@@ -195,8 +195,8 @@ fn missing_keys(text: &str) -> Vec<String> {
     let keys = agent
         .get_arguments()
         .filter_map(|argument| argument.get_long());
-    keys.filter(|key| !["config", "help", "version"].contains(key) && !table.contains_key(*key))
-        .map(str::to_owned)
+    keys.map(|key| key.replace('.', "-"))
+        .filter(|key| !["config", "help", "version"].contains(&&**key) && !table.contains_key(key))
         .collect()
 }
 
@@ -231,7 +231,10 @@ fn every_setting_has_a_variable_named_after_it() {
         let Some(long) = argument.get_long().filter(|long| *long != "help") else {
             continue;
         };
-        let name = format!("SLICEWATCH_{}", long.replace('-', "_").to_uppercase());
+        let name = format!(
+            "SLICEWATCH_{}",
+            long.replace(['-', '.'], "_").to_uppercase()
+        );
         let env = argument.get_env().map(|env| env.to_string_lossy());
         assert_eq!(env.as_deref(), Some(&*name), "--{long}");
     }

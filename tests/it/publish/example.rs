@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use slicewatch::model::{
     BuildInfo, Bytes, Cause, ContainerView, Evidence, Finding, GpuIdentity, GpuSeconds, GpuUuid,
-    GpuView, HostPid, Memory, MigInstance, MigProfile, Moment, Owner, PodUid, ProcessView, Reading,
-    Refusal, Remainder, Severity, Sharing, SignedBytes, Snapshot, Source, SourceHealth,
-    WorkloadTotal,
+    GpuView, HostPid, Memory, MigInstance, MigProfile, Moment, NodeFacts, Owner, PodUid,
+    ProcessView, Reading, Refusal, Remainder, Severity, Sharing, SignedBytes, Snapshot, Source,
+    SourceHealth, Workload, WorkloadTotal,
 };
 use slicewatch::publish::metrics::ProcessStats;
 
@@ -64,6 +64,11 @@ pub(crate) fn container(pod: &str, name: &str) -> ContainerView {
         pod: pod.into(),
         container: name.into(),
         pod_uid: Some(PodUid::new("6d0f2d5e-0000-4000-8000-000000000001")),
+        qos: "Burstable".into(),
+        workload: Workload {
+            kind: "Deployment".into(),
+            name: "train".into(),
+        },
         evidence: Evidence::ContainerStatus,
         present: true,
         memory: Reading::Value(Bytes::gib(12)),
@@ -95,6 +100,11 @@ fn shared_gpu() -> GpuView {
     };
     let granted_only = ContainerView {
         pod_uid: None,
+        qos: "".into(),
+        workload: Workload {
+            kind: "".into(),
+            name: "long".into(),
+        },
         evidence: Evidence::Allocation,
         memory: Reading::Value(Bytes(0)),
         memory_peak: Reading::Value(Bytes(0)),
@@ -281,6 +291,15 @@ pub(crate) fn empty() -> Snapshot {
             unix: Duration::from_millis(1_795_255_384_500),
         },
         node: Some("node-1".into()),
+        node_facts: Reading::Value(Arc::new(NodeFacts {
+            labels: [(
+                "nvidia.com/gpu.sharing-strategy".into(),
+                "time-slicing".into(),
+            )]
+            .into(),
+            capacity: [("nvidia.com/gpu".into(), 4)].into(),
+            allocatable: [("nvidia.com/gpu".into(), 4)].into(),
+        })),
         build: BuildInfo {
             version: "0.1.0".into(),
             rustc: "1.95.0".into(),

@@ -10,7 +10,7 @@ use proptest::sample::select;
 
 use slicewatch::model::{
     Bytes, Cause, ContainerView, Finding, GpuIdentity, GpuSeconds, GpuUuid, GpuView, Memory,
-    MigProfile, PodUid, Reading, Remainder, Severity, Snapshot, Source, SourceHealth,
+    MigProfile, PodUid, Reading, Remainder, Severity, Snapshot, Source, SourceHealth, Workload,
     WorkloadTotal,
 };
 use slicewatch::publish::metrics::Format;
@@ -70,6 +70,8 @@ prop_compose! {
         gpu_time in reading(seconds()),
         gpu_samples in any::<u64>(),
         uid in name(),
+        workload in name(),
+        kind in name(),
     ) -> ContainerView {
         ContainerView {
             namespace,
@@ -82,6 +84,7 @@ prop_compose! {
             gpu_time,
             gpu_samples,
             pod_uid: Some(PodUid::new(uid)),
+            workload: Workload { kind, name: workload },
             ..example::container("", "")
         }
     }
@@ -152,7 +155,7 @@ prop_compose! {
 
 prop_compose! {
     fn source()(
-        source in select(&[Source::Nvml, Source::Kubelet, Source::Host][..]),
+        source in select(&[Source::Nvml, Source::Kubelet, Source::Host, Source::Cluster][..]),
         up in reading(Just(())),
         detail in name(),
         errors in btree_map(

@@ -119,7 +119,11 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
     fn containers_part(&mut self) -> Result<(), E> {
         self.containers(&table::POD_INFO, |_, container| {
             let uid = container.pod_uid.as_ref().map_or("", |uid| uid.as_str());
-            container.present.then(|| ([uid.into()], 1u64.into()))
+            let workload = &container.workload;
+            let labels: [&str; 4] = [uid, &container.qos, &workload.name, &workload.kind];
+            container
+                .present
+                .then(|| (labels.map(Label::Text), 1u64.into()))
         })?;
         self.gauge(&table::POD_MEMORY, |_, container| {
             Some(container.memory.value()?.0.into())
