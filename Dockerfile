@@ -31,7 +31,7 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=utility \
     NVIDIA_DISABLE_REQUIRE=true
 COPY --from=build /out/ /
-COPY LICENSE deploy/image/THIRD_PARTY_NOTICES.txt /usr/share/doc/slicewatch/
+COPY LICENSE deploy/image/THIRD_PARTY_NOTICES.txt deploy/image/sbom.cdx.json /usr/share/doc/slicewatch/
 EXPOSE 9735
 # UID 0, the base's default, without any capability: the kubelet's socket is root's.
 ENTRYPOINT ["/usr/bin/slicewatch"]
