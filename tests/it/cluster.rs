@@ -229,9 +229,7 @@ async fn a_forgotten_version_makes_a_new_list_which_ends_what_is_gone() {
     for by_line in [true, false] {
         let lists = api.count(Ask::List);
         let uid = if by_line { A } else { B };
-        api.script()
-            .faults
-            .insert(Ask::Watch, fake::Fault::Status(503));
+        api.script().faults.insert(Ask::Watch, fake::Fault::Cut);
         api.end_watches();
         until(&handle, "down", |view| view.health.up.value().is_none()).await;
         api.delete(uid);

@@ -231,6 +231,25 @@ async fn told_and_passed((ask, fault, reason, cause, words): (Ask, Fault, &str, 
 }
 
 #[tokio::test]
+async fn an_event_that_is_not_understood_is_left_behind() {
+    let bench = Bench::new();
+    let api = &bench.api;
+    let handle = bench.start();
+    until_up(&handle).await;
+    let mut odd = pod("team-a", "odd", A, &id('a'));
+    odd["status"]["containerStatuses"] = json!("none");
+    api.apply(odd);
+    let told = |view: &ClusterView| view.health.errors.contains_key("malformed");
+    until(&handle, "told", told).await;
+    // It is in the list as well, until it is mended; then all goes on.
+    api.apply(pod("team-a", "odd", A, &id('a')));
+    api.apply(pod("team-b", "next", B, &id('b')));
+    let view = until(&handle, "next", |view| container(view, &id('b')).is_some()).await;
+    assert!(container(&view, &id('a')).is_some());
+    until_up(&handle).await;
+}
+
+#[tokio::test]
 async fn a_server_that_is_away_at_start_or_later_is_found_again() {
     let mut bench = Bench::new();
     bench.api.apply(pod("team-a", "db-0", A, &id('a')));
