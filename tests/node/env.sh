@@ -15,6 +15,8 @@ pod_network=10.88.0.0/16
 kubelet_root=/var/lib/kubelet
 
 export PATH="$parts:$parts/cni:$PATH:/usr/sbin:/sbin"
+# Libraries that travel with packed parts.
+[ ! -d "$parts/lib" ] || export LD_LIBRARY_PATH=$parts/lib
 export KUBECONFIG=$node/admin.kubeconfig
 
 step() { printf '%s · %s\n' "$(date +%T)" "$*" >&2; }

@@ -15,7 +15,8 @@ import node
 sys.path.insert(0, str(node.REPOSITORY / "tests" / "gpu"))
 import figures  # noqa: E402
 
-NAMESPACE = "slicewatch"
+# Not the one of the plain manifests, which are tried beside it.
+NAMESPACE = "monitoring"
 CHART = node.REPOSITORY / "deploy" / "chart"
 NVML = "slicewatch.test/nvml"
 
@@ -87,7 +88,7 @@ class Agent:
         return self.name if "slicewatch" in self.name else f"{self.name}-slicewatch"
 
     def pods(self):
-        return node.get("pods", "-n", self.namespace, "-l", f"app.kubernetes.io/instance={self.name}",
+        return node.get("pods", "-n", self.namespace, "-l", f"app.kubernetes.io/instance={self.name},app.kubernetes.io/name=slicewatch",
                         "--field-selector", f"spec.nodeName={node.NAME}")
 
     def pod(self):
@@ -145,6 +146,10 @@ class Agent:
 
     def snapshot(self):
         return json.loads(self.get("/api/v1/snapshot"))
+
+    def gpu_row(self, number=0):
+        """One card of the snapshot."""
+        return self.snapshot()["gpus"][number]
 
     def metrics(self):
         return figures.parse_metrics(self.get("/metrics", "text/plain;version=0.0.4"))

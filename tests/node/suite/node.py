@@ -58,7 +58,7 @@ def wait_for(what, seconds, probe, every=0.1):
 
 def gpus():
     """The cards that the device plugin shares."""
-    return (STATE / "gpus").read_text().split()
+    return [line.split("=")[0] for line in (STATE / "gpus").read_text().split()]
 
 
 def real_gpu():

@@ -17,7 +17,7 @@ class Attribution(Case):
             [row] = self.owned("plain")
             self.assertEqual(row["evidence"], STATUS)
             self.assertEqual(row["pod_uid"], uid)
-            self.assertEqual(row["replicas"], {"value": 1})
+            self.eventually("its grant", lambda: self.agent.container("plain")[0]["replicas"] == {"value": 1})
             if self.card:
                 self.assertEqual(row["memory_bytes"], {"value": 512 * MIB})
 
