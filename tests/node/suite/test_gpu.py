@@ -54,7 +54,8 @@ class Gpu(Case):
                 if kind == "killed":
                     for process in self.truth.of_pod(name):
                         os.kill(process.pid, 9)
-                node.delete(name, wait=True, grace_period=rng.choice([0, 1]), force=True)
+                how = rng.choice([{"grace_period": 1}, {"grace_period": 0, "force": "true"}])
+                node.delete(name, wait=True, **how)
             for name in steady:
                 [row] = self.owned(name)
                 self.assertEqual(row["evidence"], "container_status")
