@@ -8,6 +8,7 @@
 )]
 
 mod churn;
+mod cluster;
 mod faults;
 mod host_tree;
 mod hostile;

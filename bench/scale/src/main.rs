@@ -17,6 +17,7 @@ use std::thread;
 use anyhow::{Context, ensure};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
+use slicewatch::collect::cluster::ClusterView;
 use slicewatch::commands::pipeline::Pipeline;
 use slicewatch::model::{GpuWindow, Moment, NodeSample, Reading, Source, SourceHealth};
 use slicewatch::publish::http::{HttpState, bind, serve};
@@ -200,6 +201,7 @@ async fn turn(shape: Shape, windows: u32, root: &Path) -> anyhow::Result<Outcome
             &Reading::Value(answer.clone()),
             up(Source::Nvml, now),
             up(Source::Kubelet, now),
+            ClusterView::absent("the benchmark has no API server"),
         );
         drop(sample);
         publish.send_replace(Some(step.snapshot));

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     Allocations, CgroupIdentity, ContainerAllocation, ContainerId, ContainerName, ContextKind,
-    PodName, StartTime,
+    PodName, PodStatus, StartTime, Workload,
 };
 
 const NO_KUBELET: Reading<Grants> = Reading::Unsupported;
@@ -58,6 +58,65 @@ fn names() -> PodNames {
         );
     }
     names
+}
+
+fn status(uid: &str) -> Arc<PodStatus> {
+    Arc::new(PodStatus {
+        uid: PodUid::new(uid),
+        qos: "Burstable".into(),
+        workload: Workload::default(),
+    })
+}
+
+#[test]
+fn a_log_file_that_names_another_pod_than_the_uid_is_not_believed() {
+    let names = names();
+    let context = Context {
+        names: &names,
+        grants: &NO_KUBELET,
+    };
+    let owner = |pod, container| {
+        owner_of(
+            HostPid(1),
+            &facts(1, 1, Some(pod), Some(container)),
+            context,
+        )
+    };
+    // `ca` is a container of a-0 by a log, `cb` one of b by a status.
+    assert_eq!(
+        owner("uid-a", "ca").unwrap().evidence,
+        Evidence::ContainerLog
+    );
+    let disputed = owner("uid-b", "ca").unwrap();
+    assert_eq!(
+        (&*disputed.labels.pod, &*disputed.labels.container),
+        ("b", "")
+    );
+    assert_eq!(disputed.evidence, Evidence::PodUid);
+    assert_eq!(&*owner("uid-a", "cb").unwrap().labels.pod, "b");
+    assert_eq!(&*owner("uid-unknown", "ca").unwrap().labels.pod, "a-0");
+}
+
+#[test]
+fn a_process_that_outlived_its_pod_is_nobodys_once_the_name_is_anothers() {
+    let mut names = names();
+    names.statuses.insert(uid("uid-a"), status("uid-a"));
+    let owner = |names: &PodNames| {
+        let context = Context {
+            names,
+            grants: &NO_KUBELET,
+        };
+        owner_of(HostPid(1), &facts(1, 1, Some("uid-a"), Some("ca")), context)
+    };
+    // Deleted, and nobody has the name.
+    assert_eq!(&*owner(&names).unwrap().labels.pod, "a-0");
+    names.current.insert(pod("a-0"), uid("uid-a"));
+    assert!(owner(&names).is_ok());
+    names.current.insert(pod("a-0"), uid("uid-a2"));
+    assert_eq!(owner(&names), Err(Remainder::UnknownPod));
+    // An API server that is behind does not know the newer pod: it is the process's word that counts.
+    names.statuses.clear();
+    assert!(owner(&names).is_ok());
 }
 
 fn process(pid: u32, used: u64, facts: Reading<Arc<ProcessFacts>>) -> ListedProcess {

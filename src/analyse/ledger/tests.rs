@@ -9,6 +9,7 @@ use crate::model::{
     PodName, PodUid, ProcessFacts, ProcessKey, ProcessList, Snapshot, StartTime, XidEvent,
 };
 
+mod status;
 mod unknown;
 
 /// A card of 1,000 bytes, 100 of them reserved, and pods `a` and `b` with a process each.

@@ -129,10 +129,12 @@ impl ClusterError {
     pub(super) fn of_transport(server: &str, error: &(dyn Error + 'static)) -> Self {
         let server = server.to_owned();
         let words = words_of(error);
-        let io = chain(error).find_map(|e| e.downcast_ref::<io::Error>());
-        match io.map(io::Error::kind) {
+        let kinds: Vec<io::ErrorKind> = io_kinds(error).collect();
+        if kinds.contains(&io::ErrorKind::InvalidData) {
             // What tokio-rustls gives its errors as.
-            Some(io::ErrorKind::InvalidData) => Self::Tls { server, words },
+            return Self::Tls { server, words };
+        }
+        match kinds.last() {
             Some(
                 io::ErrorKind::BrokenPipe
                 | io::ErrorKind::ConnectionReset
@@ -224,6 +226,19 @@ impl ClusterError {
                 | Self::TooLarge
         )
     }
+}
+
+/// The kinds of all I/O errors in a chain, from without to within. One that wraps another skips it
+/// as its source.
+fn io_kinds<'error>(
+    error: &'error (dyn Error + 'static),
+) -> impl Iterator<Item = io::ErrorKind> + 'error {
+    chain(error)
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .flat_map(|io| {
+            std::iter::successors(Some(io), |io| io.get_ref()?.downcast_ref::<io::Error>())
+        })
+        .map(io::Error::kind)
 }
 
 impl From<TooLarge> for ClusterError {

@@ -55,6 +55,10 @@ pub(super) async fn run(settings: ClusterSettings, state: watch::Sender<State>) 
     loop {
         let began = Instant::now();
         let Err(error) = follower.session().await;
+        if error.is_of_one_call() {
+            // An event that is not understood would come again; a list is behind it.
+            follower.resume = None;
+        }
         follower.teller.pods_failed(error);
         if began.elapsed() > follower.settings.max_backoff {
             backoff = follower.settings.first_backoff;

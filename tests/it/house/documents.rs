@@ -178,8 +178,7 @@ fn links_lead_to_files() {
 
 /// A file of settings with the settings that are commented out in it.
 fn uncommented(text: &str) -> String {
-    let is_key =
-        |word: &str| word.contains('-') && word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    let is_key = |word: &str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
     let lines = text.lines().map(|line| match line.strip_prefix("# ") {
         Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| is_key(key)) => rest,
         _ => line,

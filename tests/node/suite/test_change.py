@@ -74,7 +74,7 @@ class Change(Case):
                 gpu["replicas"].get("value") for gpu in self.agent.snapshot()["gpus"]} == {2}, 60)
 
             def told():
-                labels = (self.agent.snapshot().get("cluster") or {}).get("labels", {})
+                labels = self.agent.snapshot()["node_facts"].get("value", {}).get("labels", {})
                 return labels.get(label) == "two"
 
             self.eventually("the node's label in the snapshot", told, 90)
