@@ -1,6 +1,7 @@
 //! One file a subcommand: composition of the floors, and nothing else.
 
 pub mod agent;
+mod curiosity;
 pub mod demo;
 pub mod node;
 pub mod options;

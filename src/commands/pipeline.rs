@@ -1,9 +1,10 @@
 //! From samples to snapshots: the one path that agent, demo and tests share.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::curiosity::Curiosity;
 use crate::analyse::ledger::Ledger;
 use crate::analyse::names::MergedNames;
 use crate::analyse::node::complete;
@@ -23,16 +24,13 @@ pub struct Pipeline {
     ledger: Ledger,
     node: Option<Arc<str>>,
     host: Host,
-    ungranted: HashSet<Container>,
+    curiosity: Curiosity,
 }
-
-type Container = (Arc<str>, Arc<str>, Arc<str>);
 
 /// What one step came to.
 pub struct Step {
     pub snapshot: Arc<Snapshot>,
-    /// True where a container was seen resident without a grant for the first time: the kubelet
-    /// should be asked at once.
+    /// True where the kubelet should be asked before its time.
     pub ask_kubelet: bool,
 }
 
@@ -43,7 +41,7 @@ impl Pipeline {
             ledger: Ledger::new(),
             node,
             host: Host::new(book, namespace),
-            ungranted: HashSet::new(),
+            curiosity: Curiosity::default(),
         }
     }
 
@@ -63,11 +61,7 @@ impl Pipeline {
             self.ledger
                 .snapshot(sample.at, self.node.clone(), super::build_info(), sources);
         complete(&mut snapshot, cluster.node);
-        let ungranted = ungranted(&snapshot);
-        let ask_kubelet = ungranted
-            .iter()
-            .any(|container| !self.ungranted.contains(container));
-        self.ungranted = ungranted;
+        let ask_kubelet = self.curiosity.is_roused(&snapshot);
         Step {
             snapshot: Arc::new(snapshot),
             ask_kubelet,
@@ -204,21 +198,4 @@ fn has_unnamed(sample: &NodeSample, names: &PodNames) -> bool {
                 (None, None) => false,
             },
         )
-}
-
-/// Containers that are resident without a grant.
-fn ungranted(snapshot: &Snapshot) -> HashSet<Container> {
-    snapshot
-        .gpus
-        .iter()
-        .flat_map(|gpu| &gpu.containers)
-        .filter(|container| container.processes > 0 && container.replicas == Reading::Value(0))
-        .map(|container| {
-            (
-                Arc::clone(&container.namespace),
-                Arc::clone(&container.pod),
-                Arc::clone(&container.container),
-            )
-        })
-        .collect()
 }

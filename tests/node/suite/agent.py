@@ -63,7 +63,7 @@ class Agent:
     def __init__(self, name="slicewatch", namespace=NAMESPACE):
         self.name, self.namespace = name, namespace
         self.scheme, self.user, self.context = "http", None, None
-        self._address, self._asked = None, 0.0
+        self._address, self._doubted = None, True
 
     def install(self, values=None, wait=True):
         """Installs or upgrades; waits until its pod is Ready."""
@@ -125,17 +125,22 @@ class Agent:
         handlers = [urllib.request.ProxyHandler({})]
         if self.context:
             handlers.append(urllib.request.HTTPSHandler(context=self.context))
-        with urllib.request.build_opener(*handlers).open(request, timeout=timeout) as answer:
-            return answer.read().decode()
+        try:
+            with urllib.request.build_opener(*handlers).open(request, timeout=timeout) as answer:
+                return answer.read().decode()
+        except OSError:
+            self._doubted = True
+            raise
 
     def address(self):
-        """Where the pod listens; its last address while the API server does not answer."""
-        if time.monotonic() > self._asked + 1:
+        """Where the pod listens: as it was, until a request to it failed; and while the API server
+        does not answer."""
+        if self._doubted:
             try:
-                self._address, self._asked = self.pod()["status"]["podIP"], time.monotonic()
+                self._address, self._doubted = self.pod()["status"]["podIP"], False
             except (node.Failed, KeyError):
                 if self._address is None or node.api_answers():
-                    raise
+                    raise node.Failed("the agent's pod has no address") from None
         return f"{self._address}:9735"
 
     def trust(self, authority, user=None):
