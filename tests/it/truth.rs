@@ -156,13 +156,7 @@ fn memory_is_exact_and_every_process_is_its_owners_in_every_scenario() {
     for scenario in scenarios() {
         let (mut whole, mut others, mut right) = (0, 0, 0);
         let mut named: BTreeMap<Remainder, u64> = BTreeMap::new();
-        // 536 processes, so fewer minutes.
-        let length = if scenario.name == "many-pods" {
-            TEN_MINUTES / 10
-        } else {
-            TEN_MINUTES
-        };
-        run(scenario.name, 7, length, |truths, snapshot| {
+        run(scenario.name, 7, TEN_MINUTES, |truths, snapshot| {
             for gpu in &snapshot.gpus {
                 match balance(gpu) {
                     Some((sum, used)) => {
@@ -349,8 +343,8 @@ fn shares_of_time_are_within_three_standard_errors_and_without_bias() {
         ("memory-hog", 20, 600),
         ("faults", 20, 600),
         ("mig", 20, 600),
-        // 8 cards x 64 tenants, 16 cards in all.
-        ("many-pods", 2, 150),
+        // 8 cards x 64 tenants, 24 cards in all.
+        ("many-pods", 3, 600),
     ] {
         let mut kinds = measured(scenario, seeds, seconds);
         if let Some(sealed) = kinds.remove("sealed-model") {
