@@ -60,7 +60,7 @@ mod pages;
 pub(super) use events::Events;
 pub(super) use lists::Buffers;
 pub(super) use mig::ProfileInfo;
-pub(super) use pages::give_back_code;
+pub(super) use pages::give_back_unwritten;
 
 /// NVML, initialised. It is shut down and unloaded with the last reference, and since every
 /// thread that calls holds one, never under a call.

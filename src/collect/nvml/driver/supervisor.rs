@@ -12,7 +12,7 @@ use tracing::warn;
 use super::board::Watch;
 use super::card::{Context, spawn};
 use crate::collect::nvml::gpu::NvmlGpu;
-use crate::collect::nvml::raw::give_back_code;
+use crate::collect::nvml::raw::give_back_unwritten;
 use crate::collect::nvml::{Session, library};
 use crate::model::{Cause, GpuError, GpuSource, GpuUuid};
 
@@ -97,7 +97,7 @@ impl Supervisor {
                 Ok(Event::Ended { id, cause }) => self.ended(id, cause),
                 Ok(Event::Scanned(outcome)) => {
                     self.scanned(outcome);
-                    give_back_code();
+                    give_back_unwritten();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }

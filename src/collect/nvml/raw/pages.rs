@@ -9,7 +9,7 @@ use std::ffi::c_void;
 
 /// Takes this process's code and the loader's tables out of its resident set. Nothing is lost:
 /// neither is ever written to.
-pub(in crate::collect::nvml) fn give_back_code() {
+pub(in crate::collect::nvml) fn give_back_unwritten() {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
         return;
     };
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn the_process_goes_on_without_its_code_in_memory() {
-        give_back_code();
+        give_back_unwritten();
         assert_eq!((1..=10).product::<u32>(), 3_628_800);
     }
 }
