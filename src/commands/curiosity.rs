@@ -41,7 +41,7 @@ impl Curiosity {
             );
             let seen = now.entry(key).or_default();
             seen.processes += container.processes;
-            seen.granted |= container.replicas != Reading::Value(0);
+            seen.granted |= matches!(container.replicas, Reading::Value(1..));
         }
         let mut roused = false;
         for (key, seen) in &mut now {

@@ -158,7 +158,7 @@ pub struct ContainerView {
     #[serde(rename = "fair_share_bytes")]
     pub fair_share: Reading<Bytes>,
     /// Replicas of this device granted to it; 0: it is resident without a grant. Unknown while the
-    /// kubelet does not answer.
+    /// kubelet does not answer, or has not answered since the container was first seen.
     pub replicas: Reading<u32>,
     pub processes: u32,
     /// `Unsupported` under MIG and MPS, where a share of time cannot be measured.

@@ -21,6 +21,8 @@ pub(super) struct ContainerState {
     /// workload.
     pub(super) status: Option<Arc<PodStatus>>,
     pub(super) evidence: Evidence,
+    /// When it was first seen.
+    pub(super) since: Moment,
     /// Last time it was proven resident or granted.
     pub(super) last_present: Moment,
     pub(super) present: bool,
@@ -46,6 +48,7 @@ impl ContainerState {
             pod_uid,
             status: None,
             evidence,
+            since: now,
             last_present: now,
             present: true,
             resident: false,

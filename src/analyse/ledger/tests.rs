@@ -6,7 +6,8 @@ use super::*;
 use crate::model::{
     BuildInfo, Bytes, CgroupIdentity, ContainerAllocation, ContainerId, ContainerName, ContextKind,
     DeviceRef, DeviceWindow, Drain, DrainRow, GpuSeconds, Grant, HostPid, ListedProcess, Memory,
-    PodName, PodUid, ProcessFacts, ProcessKey, ProcessList, Snapshot, StartTime, XidEvent,
+    PodName, PodUid, ProcessFacts, ProcessKey, ProcessList, Snapshot, Source, SourceHealth,
+    StartTime, XidEvent,
 };
 
 mod status;
@@ -21,6 +22,7 @@ struct Bench {
     second: u64,
     pods: BTreeMap<u32, (&'static str, u64)>,
     under_floor: Duration,
+    sources: Vec<SourceHealth>,
 }
 
 fn facts(pid: u32, pod: &str) -> Reading<Arc<ProcessFacts>> {
@@ -103,6 +105,7 @@ impl Bench {
             second: 0,
             pods: BTreeMap::new(),
             under_floor: Duration::ZERO,
+            sources: Vec::new(),
         }
     }
 
@@ -185,7 +188,7 @@ impl Bench {
             version: "0".into(),
             rustc: "0".into(),
         };
-        self.ledger.snapshot(now, None, build, Vec::new())
+        self.ledger.snapshot(now, None, build, self.sources.clone())
     }
 }
 

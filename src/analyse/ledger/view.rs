@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::container::ContainerState;
 use super::device::DeviceState;
 use super::{CardState, Ledger, PEAK_WINDOW};
 use crate::analyse::findings::findings;
@@ -10,7 +12,7 @@ use crate::analyse::grants::{ContainerLabels, Grants};
 use crate::model::snapshot::{Owner, SCHEMA};
 use crate::model::{
     BuildInfo, Bytes, Cause, ContainerView, GpuView, Memory, Moment, PodName, ProcessView, Reading,
-    Refusal, Remainder, Snapshot, SourceHealth,
+    Refusal, Remainder, Snapshot, Source, SourceHealth,
 };
 
 impl Ledger {
@@ -28,12 +30,21 @@ impl Ledger {
             .as_ref()
             .map_or(&not_yet, |(_, grants)| grants);
         let resident = residences(self.devices.values());
+        let kubelet = sources
+            .iter()
+            .find(|health| health.source == Source::Kubelet);
+        let answered = kubelet.and_then(|health| health.last_success);
+        // Against a clock that is stepped, ages are compared.
+        let heard = Heard {
+            grants,
+            age: answered.map(|answered| now.unix.saturating_sub(answered)),
+        };
         let mut gpus: Vec<GpuView> = self
             .devices
             .values()
             .map(|device| {
                 let card = self.cards.get(super::card_of(&device.identity));
-                device_view(device, card, grants, &resident, now)
+                device_view(device, card, heard, &resident, now)
             })
             .collect();
         gpus.sort_by_key(|gpu| index_order(&gpu.identity.index));
@@ -79,6 +90,27 @@ impl Ledger {
     }
 }
 
+/// The kubelet's last answer.
+#[derive(Clone, Copy)]
+struct Heard<'a> {
+    grants: &'a Reading<Grants>,
+    /// `None`: not told.
+    age: Option<Duration>,
+}
+
+impl Heard<'_> {
+    /// What was granted to a container; unknown where it came after the answer without its name.
+    fn replicas(self, container: &ContainerState, now: Moment) -> Reading<u32> {
+        let is_new = self.age.is_some_and(|age| age > now.since(container.since));
+        match self.grants {
+            Reading::Value(_) if container.replicas == 0 && is_new => {
+                Reading::Failed(Cause::NotYet)
+            }
+            grants => grants.as_ref().map(|_| container.replicas),
+        }
+    }
+}
+
 /// Devices that each container is resident on.
 fn residences<'a>(
     devices: impl Iterator<Item = &'a DeviceState>,
@@ -97,10 +129,11 @@ fn residences<'a>(
 fn device_view(
     device: &DeviceState,
     card: Option<&CardState>,
-    grants: &Reading<Grants>,
+    heard: Heard<'_>,
     resident: &HashMap<&ContainerLabels, usize>,
     now: Moment,
 ) -> GpuView {
+    let grants = heard.grants;
     let memory: Reading<Memory> = match &device.list {
         Some(list) => Reading::Value(list.memory),
         None => device.memory,
@@ -144,8 +177,8 @@ fn device_view(
                 (_, None) if container.present => container.memory,
                 (_, None) => Reading::Failed(Cause::Stale),
             },
-            fair_share: fair_share(memory, replicas, container.replicas),
-            replicas: grants.as_ref().map(|_| container.replicas),
+            fair_share: fair_share(memory, replicas, heard.replicas(container, now)),
+            replicas: heard.replicas(container, now),
             processes: container.process_count,
             gpu_time: match container.memory {
                 // Never proven to be here, while a process here has no owner: it may be its own.
@@ -227,9 +260,12 @@ fn device_view(
         },
         active_tenants: device.active_tenants,
         disagreements: match (&device.list, grants) {
-            (Some(_), Reading::Value(grants)) => {
-                Reading::Value(disagreements(device, grants, resident))
-            }
+            (Some(_), Reading::Value(grants)) => Reading::Value(disagreements(
+                device,
+                grants,
+                |container| heard.replicas(container, now),
+                resident,
+            )),
             (None, _) => no_list.map(|()| 0),
             (_, other) => other.as_ref().map(|_| 0),
         },
@@ -252,7 +288,11 @@ fn device_view(
 /// A MIG-enabled card, or one that was never heard: identity, health and faults alone.
 fn card_view(card: &CardState, now: Moment) -> GpuView {
     let unknown = DeviceState::new(Arc::clone(&card.identity), now);
-    let view = device_view(&unknown, None, &Reading::Unsupported, &HashMap::new(), now);
+    let heard = Heard {
+        grants: &Reading::Unsupported,
+        age: None,
+    };
+    let view = device_view(&unknown, None, heard, &HashMap::new(), now);
     GpuView {
         up: card.up,
         memory: Reading::Unsupported,
@@ -272,13 +312,19 @@ fn card_view(card: &CardState, now: Moment) -> GpuView {
 
 /// (total - reserved) / replicas x granted. Without a figure of the reserve, the total is the
 /// driver's that does not tell it apart.
-fn fair_share(memory: Reading<Memory>, replicas: Reading<u32>, granted: u32) -> Reading<Bytes> {
-    match (memory, replicas) {
-        (_, Reading::Value(0)) | (_, Reading::Unsupported) => Reading::Unsupported,
-        (_, Reading::Failed(cause)) | (Reading::Failed(cause), _) => Reading::Failed(cause),
-        (Reading::Unsupported, _) => Reading::Unsupported,
-        _ if granted == 0 => Reading::Unsupported,
-        (Reading::Value(memory), Reading::Value(replicas)) => {
+fn fair_share(
+    memory: Reading<Memory>,
+    replicas: Reading<u32>,
+    granted: Reading<u32>,
+) -> Reading<Bytes> {
+    match (memory, replicas, granted) {
+        (_, Reading::Value(0) | Reading::Unsupported, _)
+        | (Reading::Unsupported, _, _)
+        | (_, _, Reading::Value(0) | Reading::Unsupported) => Reading::Unsupported,
+        (_, Reading::Failed(cause), _)
+        | (Reading::Failed(cause), _, _)
+        | (_, _, Reading::Failed(cause)) => Reading::Failed(cause),
+        (Reading::Value(memory), Reading::Value(replicas), Reading::Value(granted)) => {
             let usable = memory
                 .total
                 .saturating_sub(memory.reserved.copied().unwrap_or_default());
@@ -290,10 +336,12 @@ fn fair_share(memory: Reading<Memory>, replicas: Reading<u32>, granted: u32) -> 
 }
 
 /// Containers granted here that live only elsewhere, and containers that live here ungranted.
-/// A container with DRA claims may own what no grant names.
+/// A container with DRA claims may own what no grant names; one whose grant is not known yet is
+/// neither.
 fn disagreements(
     device: &DeviceState,
     grants: &Grants,
+    replicas: impl Fn(&ContainerState) -> Reading<u32>,
     resident: &HashMap<&ContainerLabels, usize>,
 ) -> u32 {
     device
@@ -303,7 +351,7 @@ fn disagreements(
             let elsewhere = resident.get(labels).copied().unwrap_or(0) > 0;
             let granted_but_elsewhere = container.replicas > 0 && !container.resident && elsewhere;
             let ungranted = container.resident
-                && container.replicas == 0
+                && replicas(container) == Reading::Value(0)
                 && !labels.container.is_empty()
                 && grants.claims(labels).is_empty();
             granted_but_elsewhere || ungranted

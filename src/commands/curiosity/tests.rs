@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::{Curiosity, ENDING_LOOKS};
 use crate::collect::sampler::SamplerSettings;
 use crate::commands::simulated::SimulatedAgent;
-use crate::model::{ContainerView, Moment, Reading, Snapshot};
+use crate::model::{Cause, ContainerView, Moment, Reading, Snapshot};
 
 /// A snapshot with one container alone.
 fn snapshot(change: impl FnOnce(&mut ContainerView)) -> Snapshot {
@@ -39,6 +39,11 @@ fn a_container_without_a_grant_is_asked_for_once() {
     assert!(!curiosity.is_roused(&holding(1, 0)));
     assert!(!curiosity.is_roused(&holding(1, 1)));
     assert!(curiosity.is_roused(&holding(2, 0)), "the grant was lost");
+    let not_yet = snapshot(|container| {
+        container.processes = 1;
+        container.replicas = Reading::Failed(Cause::NotYet);
+    });
+    assert!(Curiosity::default().is_roused(&not_yet));
 }
 
 #[test]

@@ -34,3 +34,38 @@ fn a_stepped_clock_leaves_no_stale_number_of_active_tenants() {
         Reading::Failed(Cause::Stale)
     );
 }
+
+#[test]
+fn a_grant_is_unknown_until_the_kubelet_has_answered_after_the_container_came() {
+    let mut bench = Bench::new();
+    let answered = |bench: &Bench, seconds_ago: u64| {
+        vec![SourceHealth {
+            source: Source::Kubelet,
+            up: Reading::Value(()),
+            detail: "".into(),
+            errors: BTreeMap::new(),
+            duration: None,
+            last_success: Some(bench.now().unix - Duration::from_secs(seconds_ago)),
+        }]
+    };
+    bench.allocations = granted(&[], 4);
+    bench.step();
+    bench.pods.insert(11, ("a", 300));
+    // The step is a second after this: so is the process.
+    bench.sources = answered(&bench, 0);
+    let snapshot = bench.step();
+    let a = container(&snapshot, "a").unwrap();
+    let unknown = (
+        Reading::Failed(Cause::NotYet),
+        Reading::Failed(Cause::NotYet),
+    );
+    assert_eq!((a.replicas, a.fair_share), unknown);
+    assert_eq!(snapshot.gpus[0].disagreements, Reading::Value(0));
+    bench.second += 1;
+    bench.sources = answered(&bench, 0);
+    let snapshot = bench.step();
+    let a = container(&snapshot, "a").unwrap();
+    assert_eq!(a.replicas, Reading::Value(0));
+    assert_eq!(a.fair_share, Reading::Unsupported);
+    assert_eq!(snapshot.gpus[0].disagreements, Reading::Value(1));
+}
