@@ -1,6 +1,8 @@
 //! Plain data, no I/O: what the floors exchange. Imports nothing from above.
 
 pub mod allocation;
+pub mod canary;
+pub mod contention;
 pub mod host;
 pub mod ids;
 pub mod reading;
@@ -11,6 +13,11 @@ pub mod time;
 pub mod units;
 
 pub use allocation::{Allocations, ContainerAllocation, DeviceRef, DraClaim, Grant};
+pub use canary::{CanaryReason, CanaryState, CanaryWindow, CanaryWish, Probe};
+pub use contention::{
+    CanaryView, ContainerDelay, DELAY_BOUNDS, DelayHistogram, DelayPair, DelayRemainder,
+    DelaySeconds, NativeBuckets, Quantiles, Weight,
+};
 pub use host::{
     CgroupIdentity, ContainerName, NodeFacts, PodName, PodNames, PodStatus, ProcessFacts, Workload,
 };
@@ -21,7 +28,7 @@ pub use sample::{
     MigInstance, MigProfile, NodeSample, ProcessList, Refusal, RingRead, RingRow, RingSample,
     XidEvent,
 };
-pub use seams::{GpuError, GpuSource, HostFiles, RawProcess};
+pub use seams::{CanarySource, GpuError, GpuSource, HostFiles, RawProcess};
 pub use snapshot::{
     BuildInfo, ContainerView, Evidence, Finding, GpuView, Owner, ProcessView, Remainder, Severity,
     Sharing, Snapshot, Source, SourceHealth, WorkloadTotal,

@@ -67,6 +67,7 @@ impl Run {
                     at: now,
                     windows,
                     silent: Vec::new(),
+                    canaries: Vec::new(),
                 }
             })
             .collect();

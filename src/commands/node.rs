@@ -105,6 +105,7 @@ impl Node {
             at: now,
             windows: round.windows,
             silent: round.silent,
+            canaries: Vec::new(),
         };
         let step = self
             .pipeline

@@ -186,6 +186,7 @@ impl SimulatedAgent {
                 .filter(|card| card.sampler.is_none())
                 .map(|card| (Arc::clone(&card.identity), card.cause))
                 .collect(),
+            canaries: Vec::new(),
         };
         self.pipeline
             .step(

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Cause, GpuSeconds, GpuUuid, HostPid, Moment, ProcessFacts, Reading};
+use super::{
+    Bytes, CanaryWindow, Cause, GpuSeconds, GpuUuid, HostPid, Moment, ProcessFacts, Reading,
+};
 
 /// A MIG instance's place on its card.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,4 +231,6 @@ pub struct NodeSample {
     pub windows: Vec<GpuWindow>,
     /// Cards that are known and silent, with the reason.
     pub silent: Vec<(Arc<GpuIdentity>, Cause)>,
+    /// Of each device that has a canary, or was told to have none.
+    pub canaries: Vec<CanaryWindow>,
 }

@@ -1,10 +1,12 @@
-//! The few edges behind which the world can be exchanged: the driver and the host's files.
+//! The few edges behind which the world can be exchanged: the driver, the canaries and the host's
+//! files.
 
 use std::io;
 use std::time::Duration;
 
 use super::{
-    Cause, ContextKind, GpuIdentity, HostPid, Memory, MigProfile, Reading, RingRead, XidEvent,
+    CanaryWindow, CanaryWish, Cause, ContextKind, GpuIdentity, HostPid, Memory, MigProfile, Moment,
+    Reading, RingRead, SourceHealth, XidEvent,
 };
 
 /// Why a driver call gave nothing.
@@ -106,6 +108,15 @@ pub trait GpuSource: Send {
     /// # Errors
     /// [`GpuError::Unsupported`] where card or driver cannot tell.
     fn mig_profiles(&mut self) -> Result<Vec<MigProfile>, GpuError>;
+}
+
+/// The latency canaries of a node, as the agent steers them. No call blocks.
+pub trait CanarySource: Send {
+    /// What each device's canary shall do from now on; a device that is not named has none.
+    fn steer(&mut self, wishes: Vec<CanaryWish>);
+
+    /// What came since the last call, device by device, and how the workers are doing.
+    fn collect(&mut self, now: Moment) -> (Vec<CanaryWindow>, SourceHealth);
 }
 
 /// The host's files, read only. Paths are absolute paths of the host.

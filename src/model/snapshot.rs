@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bytes, Cause, DraClaim, GpuIdentity, GpuSeconds, GpuUuid, HostPid, MigProfile, Moment,
-    NodeFacts, PodUid, Reading, SignedBytes, Workload,
+    Bytes, CanaryReason, CanaryView, Cause, ContainerDelay, DraClaim, GpuIdentity, GpuSeconds,
+    GpuUuid, HostPid, MigProfile, Moment, NodeFacts, PodUid, Reading, SignedBytes, Workload,
 };
 
 /// Raised whenever a field of the JSON form changes its meaning or goes away.
@@ -71,6 +71,8 @@ impl Evidence {
 pub enum Remainder {
     /// A process of the host, in no pod's cgroup.
     HostProcess,
+    /// The agent's own latency canary.
+    Canary,
     /// In a pod's cgroup whose names are not known, or are another pod's by now.
     UnknownPod,
     /// It ended before its cgroup could be read.
@@ -85,8 +87,9 @@ pub enum Remainder {
 
 impl Remainder {
     /// All of them, for series known in advance.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::HostProcess,
+        Self::Canary,
         Self::UnknownPod,
         Self::ProcessGone,
         Self::Unreadable,
@@ -98,6 +101,7 @@ impl Remainder {
     pub const fn label(self) -> &'static str {
         match self {
             Self::HostProcess => "host_process",
+            Self::Canary => "canary",
             Self::UnknownPod => "unknown_pod",
             Self::ProcessGone => "process_gone",
             Self::Unreadable => "unreadable",
@@ -170,6 +174,9 @@ pub struct ContainerView {
     #[serde(rename = "contended_seconds", with = "super::time::seconds")]
     pub contended: Duration,
     pub exits_under_pressure: u64,
+    /// `Unsupported` where the device's canary never probed.
+    #[serde(default = "unsupported")]
+    pub delay: Reading<ContainerDelay>,
     pub claims: Vec<DraClaim>,
 }
 
@@ -212,6 +219,8 @@ pub struct GpuView {
     /// Counts since start by XID number; the well-known ones are there from the start.
     pub xids: BTreeMap<u32, u64>,
     pub mig_profiles: Reading<Arc<[MigProfile]>>,
+    #[serde(default = "no_canary")]
+    pub canary: CanaryView,
     /// Rows in the order of names.
     pub containers: Vec<ContainerView>,
     pub processes: Vec<ProcessView>,
@@ -241,6 +250,8 @@ pub enum Source {
     Host,
     /// The API server.
     Cluster,
+    /// The latency canaries' workers.
+    Canary,
 }
 
 impl Source {
@@ -251,6 +262,7 @@ impl Source {
             Self::Kubelet => "kubelet",
             Self::Host => "host",
             Self::Cluster => "cluster",
+            Self::Canary => "canary",
         }
     }
 }
@@ -344,6 +356,11 @@ pub struct Snapshot {
 /// In a snapshot of an agent that did not know of it.
 fn unsupported<T>() -> Reading<T> {
     Reading::Unsupported
+}
+
+/// As above.
+fn no_canary() -> CanaryView {
+    CanaryView::off(CanaryReason::Disabled)
 }
 
 impl Snapshot {

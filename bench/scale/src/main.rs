@@ -195,6 +195,7 @@ async fn turn(shape: Shape, windows: u32, root: &Path) -> anyhow::Result<Outcome
             at: now,
             windows: samplers.windows()?,
             silent: Vec::new(),
+            canaries: Vec::new(),
         };
         let step = pipeline.step(
             &sample,

@@ -180,6 +180,7 @@ impl Bench {
                 at: now,
                 windows,
                 silent,
+                canaries: Vec::new(),
             },
             &self.allocations,
             &self.names,

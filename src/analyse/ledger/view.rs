@@ -11,8 +11,8 @@ use crate::analyse::findings::findings;
 use crate::analyse::grants::{ContainerLabels, Grants};
 use crate::model::snapshot::{Owner, SCHEMA};
 use crate::model::{
-    BuildInfo, Bytes, Cause, ContainerView, GpuView, Memory, Moment, PodName, ProcessView, Reading,
-    Refusal, Remainder, Snapshot, Source, SourceHealth,
+    BuildInfo, Bytes, CanaryReason, CanaryView, Cause, ContainerView, GpuView, Memory, Moment,
+    PodName, ProcessView, Reading, Refusal, Remainder, Snapshot, Source, SourceHealth,
 };
 
 impl Ledger {
@@ -191,6 +191,7 @@ fn device_view(
             active: container.active,
             contended: container.contended,
             exits_under_pressure: container.exits_under_pressure,
+            delay: Reading::Unsupported,
             claims: match grants {
                 Reading::Value(grants) => grants.claims(labels).to_vec(),
                 _ => Vec::new(),
@@ -280,6 +281,7 @@ fn device_view(
             Some(card) if device.identity.parent.is_none() => card.mig_profiles.clone(),
             _ => Reading::Unsupported,
         },
+        canary: CanaryView::off(CanaryReason::NotYet),
         containers,
         processes,
     }

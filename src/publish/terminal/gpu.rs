@@ -220,6 +220,7 @@ fn row(container: &ContainerView, rates: Option<&Rates<'_>>) -> [String; 9] {
         active: _,
         contended: _,
         exits_under_pressure: _,
+        delay: _,
         claims: _,
         qos: _,
         workload: _,

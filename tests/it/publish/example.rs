@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slicewatch::model::{
-    BuildInfo, Bytes, Cause, ContainerView, Evidence, Finding, GpuIdentity, GpuSeconds, GpuUuid,
-    GpuView, HostPid, Memory, MigInstance, MigProfile, Moment, NodeFacts, Owner, PodUid,
-    ProcessView, Reading, Refusal, Remainder, Severity, Sharing, SignedBytes, Snapshot, Source,
-    SourceHealth, Workload, WorkloadTotal,
+    BuildInfo, Bytes, CanaryReason, CanaryView, Cause, ContainerView, Evidence, Finding,
+    GpuIdentity, GpuSeconds, GpuUuid, GpuView, HostPid, Memory, MigInstance, MigProfile, Moment,
+    NodeFacts, Owner, PodUid, ProcessView, Reading, Refusal, Remainder, Severity, Sharing,
+    SignedBytes, Snapshot, Source, SourceHealth, Workload, WorkloadTotal,
 };
 use slicewatch::publish::metrics::ProcessStats;
 
@@ -52,6 +52,7 @@ pub(crate) fn silent(identity: GpuIdentity, cause: Cause) -> GpuView {
         contended: Reading::Failed(cause),
         xids: BTreeMap::from([(31, 0), (79, 1)]),
         mig_profiles: Reading::Failed(cause),
+        canary: CanaryView::off(CanaryReason::GpuDown),
         containers: Vec::new(),
         processes: Vec::new(),
     }
@@ -81,6 +82,7 @@ pub(crate) fn container(pod: &str, name: &str) -> ContainerView {
         active: Duration::from_millis(200_500),
         contended: Duration::from_millis(90_250),
         exits_under_pressure: 0,
+        delay: Reading::Unsupported,
         claims: Vec::new(),
     }
 }
