@@ -1,5 +1,6 @@
 //! Reads the world, one module a source.
 
+pub mod canary;
 pub mod clock;
 pub mod cluster;
 pub mod host;

@@ -1,6 +1,7 @@
 //! One file a subcommand: composition of the floors, and nothing else.
 
 pub mod agent;
+pub mod canary;
 mod curiosity;
 pub mod demo;
 pub mod node;
@@ -52,6 +53,9 @@ pub enum Command {
     Agent(Box<agent::AgentArgs>),
     /// The same agent on a simulated time-sliced node: no GPU, no cluster.
     Demo(demo::DemoArgs),
+    /// A worker of the agent's latency canary, which the agent starts.
+    #[command(hide = true)]
+    Canary(canary::CanaryArgs),
     /// One reading of this node, of a running agent, or of a scenario.
     Snapshot(Box<snapshot::SnapshotArgs>),
 }
@@ -63,6 +67,7 @@ pub enum Command {
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Agent(args) => agent::run(*args).await,
+        Command::Canary(args) => canary::run(&args),
         Command::Demo(args) => demo::run(args).await,
         Command::Snapshot(args) => snapshot::run(*args).await,
     }

@@ -146,6 +146,56 @@ pub struct Options {
     /// Free framebuffer under this share of the total is pressure [default: 0.05]
     #[arg(long, env = "SLICEWATCH_PRESSURE_FLOOR_RATIO", value_name = "RATIO")]
     pub pressure_floor_ratio: Option<f64>,
+    /// Which GPUs with a tenant have a latency canary: those that are shared, all, or none
+    /// [default: auto]
+    #[arg(
+        long,
+        env = "SLICEWATCH_CANARY",
+        value_enum,
+        value_name = "auto|always|off"
+    )]
+    pub canary: Option<Canary>,
+    /// Probes a second and GPU of the canary, on average [default: 15]
+    #[arg(long, env = "SLICEWATCH_CANARY_RATE", value_name = "NUMBER")]
+    pub canary_rate: Option<f64>,
+    /// Let the canary be a client of MPS too
+    #[arg(long, env = "SLICEWATCH_CANARY_UNDER_MPS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub canary_under_mps: Option<bool>,
+    /// UUIDs of the MIG instances that have a canary, comma-separated [default: none]
+    #[arg(
+        long,
+        env = "SLICEWATCH_CANARY_MIG_INSTANCES",
+        value_name = "UUIDS",
+        value_delimiter = ','
+    )]
+    pub canary_mig_instances: Option<Vec<String>>,
+    /// Path of libcuda.so.1, for the canary [default: the loader's, then the usual driver roots]
+    #[arg(long, env = "SLICEWATCH_CUDA_LIBRARY", value_name = "PATH")]
+    pub cuda_library: Option<PathBuf>,
+    /// Append each of the canary's probes to a file, for studies
+    #[arg(
+        long,
+        env = "SLICEWATCH_CANARY_TRACE",
+        value_name = "PATH",
+        hide = true
+    )]
+    pub canary_trace: Option<PathBuf>,
+    /// Give the delay histogram in native buckets too, to those who read protobuf
+    #[arg(long, env = "SLICEWATCH_NATIVE_HISTOGRAMS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub native_histograms: Option<bool>,
+}
+
+/// Who has a latency canary, of those with a tenant.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Canary {
+    /// GPUs that are shared.
+    #[default]
+    Auto,
+    /// All.
+    Always,
+    /// None.
+    Off,
 }
 
 /// Where the kubelet is.
@@ -230,6 +280,13 @@ impl Options {
             memory_period,
             drain_period,
             pressure_floor_ratio,
+            canary,
+            canary_rate,
+            canary_under_mps,
+            canary_mig_instances,
+            cuda_library,
+            canary_trace,
+            native_histograms,
         } = self;
         Self {
             listen: listen.or(under.listen),
@@ -249,6 +306,13 @@ impl Options {
             memory_period: memory_period.or(under.memory_period),
             drain_period: drain_period.or(under.drain_period),
             pressure_floor_ratio: pressure_floor_ratio.or(under.pressure_floor_ratio),
+            canary: canary.or(under.canary),
+            canary_rate: canary_rate.or(under.canary_rate),
+            canary_under_mps: canary_under_mps.or(under.canary_under_mps),
+            canary_mig_instances: canary_mig_instances.or(under.canary_mig_instances),
+            cuda_library: cuda_library.or(under.cuda_library),
+            canary_trace: canary_trace.or(under.canary_trace),
+            native_histograms: native_histograms.or(under.native_histograms),
         }
     }
 
@@ -386,91 +450,4 @@ fn text(name: &'static str, path: Option<PathBuf>, default: &str) -> Result<Stri
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(toml: &str) -> Result<Settings, String> {
-        toml::from_str::<Options>(toml)
-            .map_err(|error| error.to_string())
-            .and_then(|options| options.settle().map_err(|error| error.to_string()))
-    }
-
-    #[test]
-    fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let flags = Options {
-            listen: Some(SocketAddr::from(([127, 0, 0, 1], 1))),
-            ..Options::default()
-        };
-        let file: Options =
-            toml::from_str("listen = \"127.0.0.1:2\"\ndrain-period = \"4s\"").unwrap();
-        let settings = flags.over(file).settle().unwrap();
-        assert_eq!(settings.listen.port(), 1);
-        assert_eq!(settings.sampler.drain_period, Duration::from_secs(4));
-        assert_eq!(settings.sampler.memory_period, Duration::from_millis(100));
-        assert_eq!(settings.kubelet, Kubelet::Socket(KUBELET_SOCKET.into()));
-    }
-
-    #[test]
-    fn bad_settings_name_the_key_and_the_mend() {
-        for (toml, words) in [
-            (
-                "\n\nlisten-on = \"x\"",
-                &["line 3", "listen-on", "expected one of"][..],
-            ),
-            ("drain-period = \"-3s\"", &["line 1", "-3s", "positive"]),
-            ("drain-period = \"3\"", &["time unit needed", "3s"]),
-            ("drain-period = \"3 parsecs\"", &["parsecs"]),
-            ("drain-period = 3", &["drain-period", "string"]),
-            (
-                "drain-period = \"20s\"",
-                &["drain-period", "20s", "1s to 8s"],
-            ),
-            ("memory-period = \"0s\"", &["zero"]),
-            (
-                "pressure-floor-ratio = 5.0",
-                &["pressure-floor-ratio", "5", "0.05"],
-            ),
-            ("pressure-floor-ratio = nan", &["pressure-floor-ratio"]),
-            ("listen = \"9735\"", &["listen", "line 1"]),
-            ("proc-root = \"proc\"", &["proc-root", "absolute"]),
-            ("listen = ", &["line 1"]),
-        ] {
-            let error = parse(toml).expect_err(toml);
-            for word in words {
-                assert!(
-                    error.contains(word),
-                    "{toml:?} says {error:?}, without {word:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn the_kubelet_can_be_told_to_be_absent() {
-        assert_eq!(
-            parse("kubelet-socket = \"none\"").unwrap().kubelet,
-            Kubelet::None
-        );
-    }
-
-    #[test]
-    fn the_api_server_is_that_of_a_file_of_the_environment_or_none() {
-        for (toml, cluster) in [
-            ("", Cluster::OfEnvironment),
-            ("kubeconfig = \"\"", Cluster::OfEnvironment),
-            ("kubeconfig = \"none\"", Cluster::None),
-            (
-                "kubeconfig = \"/etc/kube\"",
-                Cluster::Kubeconfig("/etc/kube".into()),
-            ),
-        ] {
-            assert_eq!(parse(toml).unwrap().cluster, cluster, "{toml}");
-        }
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let error = settings(Options::default(), Some(Path::new("/no/such.toml"))).unwrap_err();
-        assert!(error.to_string().contains("/no/such.toml"));
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! One integration binary: the agent's parts against fakes of what they talk to.
 
 mod agent;
+mod canary;
 mod cli;
 mod cluster;
 mod estimator;

@@ -12,8 +12,8 @@ use crate::model::{Cause, GpuError};
 /// What the loader knows it as.
 pub const NAME: &str = "libnvidia-ml.so.1";
 
-/// Where drivers, container toolkits, the GPU operator and GKE put the library.
-const ROOTS: [&str; 13] = [
+/// Where drivers, container toolkits, the GPU operator and GKE put the driver's libraries.
+pub(in crate::collect) const ROOTS: [&str; 13] = [
     "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu",
     "/usr/lib64",
