@@ -141,7 +141,7 @@ fn golden_narrow_table_between_two_snapshots() {
     later.gpus[0].containers[2].gpu_samples = 0;
     let text = terminal::table_between(&earlier, &later, Some(100));
     assert!(text.contains("40.0 %"), "{text}");
-    assert!(text.contains(" 2.00 ms    5.00 ms "), "{text}");
+    assert!(text.contains(" 2.00 ms    5.00 ms"), "{text}");
     insta::assert_snapshot!(text);
 }
 

@@ -204,12 +204,12 @@ metrics! {
         "";
     GPU_CANARY_MISSED = "slicewatch_gpu_canary_missed_probes_total", Counter, Count, Gpu, Evolving,
         "Probes that could not be launched at their time, because too many before them had not come back.",
-        "its canary never probed";
+        "its canary never probed and missed none";
     GPU_CANARY_CLOCK_ERROR = "slicewatch_gpu_canary_clock_error_seconds", Gauge, Seconds, Gpu, Evolving,
         "How far wrong a delay may be because the GPU's clock is tied to the host's no closer: half the width of the bounds.",
         "the clocks are not tied yet, or the canary does not probe";
     GPU_UNATTRIBUTED_DELAY = "slicewatch_gpu_unattributed_delay_seconds_total", Counter, Seconds, Gpu ["reason"], Evolving,
-        "Delay of probes that no container is charged for, by reason: with what the containers inflicted it adds up to the histogram's sum.",
+        "Delay of probes that no container is charged for, by reason: with what the containers inflicted, those gone by now too, it adds up to the histogram's sum.",
         "its canary never probed";
     GPU_XIDS = "slicewatch_gpu_xid_errors_total", Counter, Count, Gpu ["xid"], Stable,
         "XID errors that the driver reported for the card, by number: its tenants share one fault domain. Well-known numbers start at 0.",

@@ -18,22 +18,21 @@ pub(super) fn heading(gpu: &GpuView) -> Option<String> {
     }
     let reason = canary.reason.label().replace('_', " ");
     let mut text = format!("  canary {} ({reason})", canary.state.label());
-    if canary.delays.value().is_none() {
-        return Some(text);
+    if canary.delays.value().is_some() {
+        let recent = canary.recent.map(|quantiles| {
+            let Quantiles { mean, p50, p99, .. } = quantiles;
+            let [mean, p50, p99] = [mean, p50, p99].map(|delay| seconds(delay.as_secs_f64()));
+            format!("mean {mean}, p50 {p50}, p99 {p99}")
+        });
+        let alone = canary
+            .baseline
+            .map(|quantiles| format!("p50 {}", seconds(quantiles.p50.as_secs_f64())));
+        text.push_str(&format!(
+            "; delay {} in 60 s; alone {}",
+            reading(&recent),
+            reading(&alone)
+        ));
     }
-    let recent = canary.recent.map(|quantiles| {
-        let Quantiles { mean, p50, p99, .. } = quantiles;
-        let [mean, p50, p99] = [mean, p50, p99].map(|delay| seconds(delay.as_secs_f64()));
-        format!("mean {mean}, p50 {p50}, p99 {p99}")
-    });
-    let alone = canary
-        .baseline
-        .map(|quantiles| format!("p50 {}", seconds(quantiles.p50.as_secs_f64())));
-    text.push_str(&format!(
-        "; delay {} in 60 s; alone {}",
-        reading(&recent),
-        reading(&alone)
-    ));
     if let Some(stall) = canary.stall.value()
         && stall.as_secs_f64() > STALL_SECONDS
     {

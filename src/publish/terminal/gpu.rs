@@ -145,7 +145,7 @@ const COLUMNS: [(&str, u16, u8); 11] = [
     ("container", 11, 0),
     ("memory", 11, 0),
     ("fair share", 12, 1),
-    ("of share", 10, 0),
+    ("of share", 10, 4),
     ("peak", 11, 1),
     ("GPU time", 10, 0),
     ("samples", 9, 3),
@@ -153,7 +153,7 @@ const COLUMNS: [(&str, u16, u8); 11] = [
     ("waits", 10, 0),
     ("evidence", 12, 2),
 ];
-const LAST_DROP: u8 = 3;
+const LAST_DROP: u8 = 4;
 const FIRST_NUMBER: usize = 2;
 const TIME: usize = 6;
 /// What the canary says: left out where it says nothing.
@@ -169,7 +169,11 @@ pub(super) fn pods(gpu: &GpuView, rates: Option<&Rates<'_>>, width: Option<u16>)
             (drop == 0 || drop > dropped) && (told || !DELAYS.contains(index))
         })
     };
-    let needed = |dropped: u8| -> u16 { kept(dropped).map(|index| COLUMNS[index].1).sum() };
+    // A blank stands between two columns.
+    let needed = |dropped: u8| -> u16 {
+        let columns = kept(dropped).map(|index| COLUMNS[index].1 + 1);
+        columns.sum::<u16>() - 1
+    };
     let fits = |dropped: &u8| width.is_none_or(|width| width >= needed(*dropped));
     let dropped = (0..LAST_DROP).find(fits).unwrap_or(LAST_DROP);
     let places: Vec<usize> = kept(dropped).collect();

@@ -139,7 +139,7 @@ fn canary() -> CanaryView {
         baseline: quantiles(900, [18, 17, 25, 39]),
         stall: Reading::Value(Duration::ZERO),
         missed: 4,
-        clock_error: Some(Duration::from_nanos(5_600)),
+        clock_error: Some(Duration::from_micros(6)),
         unattributed: BTreeMap::from([
             (DelayRemainder::Baseline, DelaySeconds(0.25)),
             (DelayRemainder::HostProcess, DelaySeconds(2.0)),
@@ -181,6 +181,7 @@ fn yielded_gpu() -> GpuView {
             }),
             recent: Reading::Failed(Cause::Stale),
             baseline: Reading::Failed(Cause::NotYet),
+            unattributed: BTreeMap::from([(DelayRemainder::NoShare, DelaySeconds(0.0025))]),
             ..CanaryView::off(CanaryReason::NotYet)
         },
         ..silent(identity("3", "GPU-3333"), Cause::NotYet)
