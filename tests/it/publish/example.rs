@@ -1,16 +1,17 @@
 //! A snapshot with everything in it: a shared GPU, a lost one, MIG, unknown readings, and names
 //! that would break a careless writer.
 
+mod canary;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use slicewatch::model::{
-    BuildInfo, Bytes, CanaryReason, CanaryState, CanaryView, Cause, ContainerDelay, ContainerView,
-    DelayHistogram, DelayPair, DelayRemainder, DelaySeconds, Evidence, Finding, GpuIdentity,
-    GpuSeconds, GpuUuid, GpuView, HostPid, Memory, MigInstance, MigProfile, Moment, NativeBuckets,
-    NodeFacts, Owner, PodUid, ProcessView, Quantiles, Reading, Refusal, Remainder, Severity,
-    Sharing, SignedBytes, Snapshot, Source, SourceHealth, Weight, Workload, WorkloadTotal,
+    BuildInfo, Bytes, CanaryReason, CanaryView, Cause, ContainerView, Evidence, Finding,
+    GpuIdentity, GpuSeconds, GpuUuid, GpuView, HostPid, Memory, MigInstance, MigProfile, Moment,
+    NodeFacts, Owner, PodUid, ProcessView, Reading, Refusal, Remainder, Severity, Sharing,
+    SignedBytes, Snapshot, Source, SourceHealth, Workload, WorkloadTotal,
 };
 use slicewatch::publish::metrics::ProcessStats;
 
@@ -88,102 +89,11 @@ pub(crate) fn container(pod: &str, name: &str) -> ContainerView {
     }
 }
 
-/// What a container did to others and they to it, in seconds.
-fn delay(inflicted: f64, exposed: f64, exposed_probes: f64) -> Reading<ContainerDelay> {
-    Reading::Value(ContainerDelay {
-        inflicted: DelaySeconds(inflicted),
-        exposed: DelaySeconds(exposed),
-        exposed_probes,
-        turn: Some(Duration::from_micros(1_750)),
-        weight: Weight::Turn,
-    })
-}
-
-fn quantiles(probes: u64, micros: [u64; 4]) -> Reading<Quantiles> {
-    let [mean, p50, p90, p99] = micros.map(Duration::from_micros);
-    Reading::Value(Quantiles {
-        probes,
-        mean,
-        p50,
-        p90,
-        p99,
-    })
-}
-
-/// A canary that found out about everybody: with what the containers of [`shared_gpu`] inflicted
-/// its remainders add up to its sum.
-fn canary() -> CanaryView {
-    let delays = DelayHistogram {
-        counts: [210, 90, 0, 0, 10, 40, 150, 88, 10, 0, 0, 0, 0, 1, 0, 1],
-        sum: DelaySeconds(15.75),
-        native: Some(NativeBuckets {
-            schema: 1,
-            zero_threshold: 1e-6,
-            zero_count: 2,
-            // Two runs with a gap between them, and one bucket far above.
-            positive: BTreeMap::from([
-                (-32, 208),
-                (-31, 90),
-                (-22, 50),
-                (-21, 240),
-                (-20, 9),
-                (8, 1),
-            ]),
-        }),
-    };
-    CanaryView {
-        state: CanaryState::Running,
-        reason: CanaryReason::Shared,
-        delays: Reading::Value(delays),
-        recent: quantiles(600, [1_220, 410, 2_300, 2_900]),
-        baseline: quantiles(900, [18, 17, 25, 39]),
-        stall: Reading::Value(Duration::ZERO),
-        missed: 4,
-        clock_error: Some(Duration::from_micros(6)),
-        unattributed: BTreeMap::from([
-            (DelayRemainder::Baseline, DelaySeconds(0.25)),
-            (DelayRemainder::HostProcess, DelaySeconds(2.0)),
-        ]),
-        pairs: vec![
-            DelayPair {
-                victim: 4,
-                aggressor: 0,
-                delay: DelaySeconds(0.78),
-                probes: 600.0,
-            },
-            DelayPair {
-                victim: 0,
-                aggressor: 4,
-                delay: DelaySeconds(0.25),
-                probes: 500.0,
-            },
-            DelayPair {
-                victim: 4,
-                aggressor: 2,
-                delay: DelaySeconds(0.072),
-                probes: 600.0,
-            },
-        ],
-    }
-}
-
 /// A device with tenants whose canary gave its memory back after some probes.
 fn yielded_gpu() -> GpuView {
     GpuView {
         up: Reading::Value(()),
-        canary: CanaryView {
-            state: CanaryState::Yielded,
-            reason: CanaryReason::LowMemory,
-            delays: Reading::Value(DelayHistogram {
-                counts: [0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-                sum: DelaySeconds(0.0025),
-                native: None,
-            }),
-            recent: Reading::Failed(Cause::Stale),
-            baseline: Reading::Failed(Cause::NotYet),
-            unattributed: BTreeMap::from([(DelayRemainder::NoShare, DelaySeconds(0.0025))]),
-            ..CanaryView::off(CanaryReason::NotYet)
-        },
+        canary: canary::yielded(),
         ..silent(identity("3", "GPU-3333"), Cause::NotYet)
     }
 }
@@ -192,20 +102,14 @@ fn yielded_gpu() -> GpuView {
 fn stalled_gpu() -> GpuView {
     GpuView {
         up: Reading::Value(()),
-        canary: CanaryView {
-            state: CanaryState::Stalled,
-            reason: CanaryReason::ProbeOutstanding,
-            stall: Reading::Value(Duration::from_millis(12_500)),
-            missed: 180,
-            ..CanaryView::off(CanaryReason::NotYet)
-        },
+        canary: canary::stalled(),
         ..silent(identity("4", "GPU-4444"), Cause::NotYet)
     }
 }
 
 fn shared_gpu() -> GpuView {
     let gone = ContainerView {
-        delay: delay(1.0, 0.5, 120.5),
+        delay: canary::delay(1.0, 0.5, 120.5),
         present: false,
         memory: Reading::Failed(Cause::ProcessGone),
         fair_share: Reading::Unsupported,
@@ -241,11 +145,11 @@ fn shared_gpu() -> GpuView {
         fair_share: Reading::Unsupported,
         replicas: Reading::Value(0),
         evidence: Evidence::ContainerLog,
-        delay: delay(2.5, 5.0, 590.0),
+        delay: canary::delay(2.5, 5.0, 590.0),
         ..container(HOSTILE, "")
     };
     let trainer = ContainerView {
-        delay: delay(10.0, 0.25, 500.25),
+        delay: canary::delay(10.0, 0.25, 500.25),
         ..container("train-0", "cuda")
     };
     GpuView {
@@ -289,7 +193,7 @@ fn shared_gpu() -> GpuView {
             }]
             .into(),
         ),
-        canary: canary(),
+        canary: canary::running(),
         containers: vec![trainer, before_restart, gone, granted_only, unknown_memory],
         processes: vec![
             ProcessView {
