@@ -26,9 +26,10 @@ LABEL org.opencontainers.image.title="slicewatch" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.base.name="${RUNTIME_IMAGE}"
-# What NVIDIA's runtime, where there is one, is asked for: every device, and of the driver NVML alone.
+# What NVIDIA's runtime, where there is one, is asked for: every device, and of the driver NVML and, for
+# the latency canary, CUDA.
 ENV NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=utility \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     NVIDIA_DISABLE_REQUIRE=true
 COPY --from=build /out/ /
 COPY LICENSE deploy/image/THIRD_PARTY_NOTICES.txt deploy/image/sbom.cdx.json /usr/share/doc/slicewatch/

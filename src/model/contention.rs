@@ -41,7 +41,8 @@ pub struct DelayHistogram {
 impl DelayHistogram {
     /// Probes.
     pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
+        let counts = self.counts.iter();
+        counts.fold(0, |sum, &count| sum.saturating_add(count))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The snapshot as tables for a terminal: each GPU, then its pods.
 
+mod canary;
 mod cells;
 mod gpu;
 
@@ -38,6 +39,9 @@ fn render(snapshot: &Snapshot, earlier: Option<&Snapshot>, width: Option<u16>) -
             &mut out,
             &gpu::pods(view, rates.as_ref(), width.map(columns)),
         );
+        for text in canary::neighbours(view) {
+            line(&mut out, width, &text);
+        }
     }
     for card in &snapshot.mig_cards {
         out.push('\n');

@@ -10,8 +10,8 @@ mod server;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use slicewatch::model::{GpuSeconds, Reading, Snapshot};
-use slicewatch::publish::metrics::{Format, TABLE, document, encode};
+use slicewatch::model::{CanaryReason, CanaryView, GpuSeconds, Reading, Snapshot};
+use slicewatch::publish::metrics::{Format, Kind, TABLE, document, encode};
 use slicewatch::publish::terminal;
 
 fn body(snapshot: Snapshot, format: Format) -> Vec<u8> {
@@ -43,11 +43,68 @@ fn golden_protobuf() {
                 .iter()
                 .map(|pair| format!("{}={:?}", pair.name, pair.value))
                 .collect();
-            let value = metric.counter.or(metric.gauge).unwrap().value;
-            writeln!(out, "  {} {value}", labels.join(" ")).unwrap();
+            write!(out, "  {}", labels.join(" ")).unwrap();
+            match (metric.counter.or(metric.gauge), &metric.histogram) {
+                (Some(value), None) => writeln!(out, " {}", value.value).unwrap(),
+                (None, Some(histogram)) => writeln!(out, "\n{histogram:#?}").unwrap(),
+                _ => panic!("{metric:?}"),
+            }
         }
     }
     insta::assert_snapshot!(out);
+}
+
+#[test]
+fn native_buckets_come_back_and_a_false_count_leaves_them_out() {
+    let histogram = |snapshot| {
+        let families = parse::messages(&body(snapshot, Format::Protobuf)).unwrap();
+        let family = families
+            .into_iter()
+            .find(|family| family.name == "slicewatch_gpu_canary_delay_seconds");
+        family.unwrap().metric.swap_remove(0).histogram.unwrap()
+    };
+    let mut snapshot = example::full();
+    let read = histogram(snapshot.clone());
+    let Reading::Value(delays) = &mut snapshot.gpus[0].canary.delays else {
+        panic!("the example has delays");
+    };
+    let wrote = delays.native.as_mut().unwrap();
+    assert_eq!(
+        (read.schema, read.zero_threshold, read.zero_count),
+        (Some(wrote.schema), wrote.zero_threshold, wrote.zero_count)
+    );
+    let spans: Vec<_> = read
+        .positive_span
+        .iter()
+        .map(|span| (span.offset, span.length))
+        .collect();
+    assert_eq!(spans, [(-32, 2), (8, 3), (27, 1)]);
+    assert_eq!(parse::native(&read), Ok(Some(wrote.positive.clone())));
+
+    wrote.zero_count += 1;
+    assert_eq!(parse::native(&histogram(snapshot)), Ok(None));
+}
+
+#[test]
+fn a_snapshot_without_canaries_says_nothing_of_delays() {
+    let mut snapshot = example::full();
+    for gpu in &mut snapshot.gpus {
+        gpu.canary = CanaryView::off(CanaryReason::Disabled);
+        for container in &mut gpu.containers {
+            container.delay = Reading::Unsupported;
+        }
+    }
+    snapshot.sources.clear();
+    let text = terminal::table(&snapshot, None);
+    for word in ["canary", "waits", "inflicted"] {
+        assert!(!text.contains(word), "{text}");
+    }
+    let families = parse::text(&text_body(snapshot, Format::Text)).unwrap();
+    let told: Vec<_> = families
+        .keys()
+        .filter(|name| name.contains("canary") || name.contains("delay"))
+        .collect();
+    assert_eq!(told, ["slicewatch_gpu_canary_state"]);
 }
 
 #[test]
@@ -65,6 +122,18 @@ fn golden_narrow_table_between_two_snapshots() {
     let earlier = example::full();
     let mut later = example::full();
     later.at = later.at.later(std::time::Duration::from_secs(10));
+    // Ten more probes: they waited 20 ms more for this one, and those of it 30 ms for others.
+    let Reading::Value(delays) = &mut later.gpus[0].canary.delays else {
+        panic!("the example has delays");
+    };
+    delays.counts[6] += 10;
+    let hostile = &mut later.gpus[0].containers[4];
+    let Reading::Value(delay) = &mut hostile.delay else {
+        panic!("the example's last container has delays");
+    };
+    delay.inflicted.0 += 0.020;
+    delay.exposed.0 += 0.030;
+    delay.exposed_probes += 6.0;
     let container = &mut later.gpus[0].containers[3];
     container.gpu_time = Reading::Value(GpuSeconds(4.0));
     container.gpu_samples += 20;
@@ -72,6 +141,7 @@ fn golden_narrow_table_between_two_snapshots() {
     later.gpus[0].containers[2].gpu_samples = 0;
     let text = terminal::table_between(&earlier, &later, Some(100));
     assert!(text.contains("40.0 %"), "{text}");
+    assert!(text.contains(" 2.00 ms    5.00 ms"), "{text}");
     insta::assert_snapshot!(text);
 }
 
@@ -114,6 +184,11 @@ fn every_metric_of_the_table_is_in_the_example_with_its_labels() {
         let mut wanted: Vec<_> = metric.labels().collect();
         wanted.sort_unstable();
         for labels in series.keys() {
+            let mut labels = labels.clone();
+            if metric.kind == Kind::Histogram {
+                labels.remove(parse::SAMPLE);
+                labels.remove("le");
+            }
             assert!(labels.keys().eq(&wanted), "{}: {labels:?}", metric.name);
         }
     }
@@ -171,6 +246,40 @@ fn unknown_gives_no_series() {
         ("pod_framebuffer_peak_bytes", "pod", "killed-0", 1),
         ("pod_gpu_seconds_total", "pod", "killed-0", 1),
         ("pod_exits_under_pressure_total", "pod", "killed-0", 1),
+        ("pod_inflicted_delay_seconds_total", "pod", "killed-0", 1),
+        // Of a canary: its state, why, and what it found out, also where it yielded.
+        ("gpu_canary_state", "state", "running", 1),
+        ("gpu_canary_state", "state", "yielded", 1),
+        ("gpu_canary_state", "state", "stalled", 1),
+        ("gpu_canary_state", "state", "off", 2),
+        ("gpu_canary_state", "reason", "low_memory", 1),
+        ("gpu_canary_state", "gpu_uuid", "GPU-2222", 0),
+        ("gpu_canary_delay_seconds", "gpu_uuid", "GPU-0000", 18),
+        ("gpu_canary_delay_seconds", "gpu_uuid", "GPU-3333", 18),
+        ("gpu_canary_delay_seconds", "gpu_uuid", "GPU-4444", 0),
+        ("gpu_canary_baseline_seconds", "gpu_uuid", "GPU-0000", 4),
+        ("gpu_canary_baseline_seconds", "gpu_uuid", "GPU-3333", 0),
+        ("gpu_canary_stall_seconds", "gpu_uuid", "GPU-0000", 1),
+        ("gpu_canary_stall_seconds", "gpu_uuid", "GPU-3333", 0),
+        ("gpu_canary_stall_seconds", "gpu_uuid", "GPU-4444", 1),
+        ("gpu_canary_missed_probes_total", "gpu_uuid", "GPU-1111", 0),
+        ("gpu_canary_missed_probes_total", "gpu_uuid", "GPU-3333", 1),
+        ("gpu_canary_missed_probes_total", "gpu_uuid", "GPU-4444", 1),
+        ("gpu_canary_clock_error_seconds", "gpu_uuid", "GPU-0000", 1),
+        ("gpu_canary_clock_error_seconds", "gpu_uuid", "GPU-3333", 0),
+        (
+            "gpu_unattributed_delay_seconds_total",
+            "gpu_uuid",
+            "GPU-3333",
+            4,
+        ),
+        (
+            "gpu_unattributed_delay_seconds_total",
+            "gpu_uuid",
+            "GPU-4444",
+            0,
+        ),
+        ("pod_exposed_probes_total", "pod", "slice-0", 0),
         // Memory that the driver does not tell; a container that is not known by name.
         ("pod_framebuffer_bytes", "pod", example::HOSTILE, 0),
         ("pod_gpu_seconds_total", "namespace", example::HOSTILE, 1),
@@ -194,7 +303,7 @@ fn unknown_gives_no_series() {
 
 #[test]
 fn tables_keep_their_width_and_names_stay_in_their_line() {
-    for width in [60, 100, 200] {
+    for width in [60, 80, 100, 120, 200] {
         let text = terminal::table(&example::full(), Some(width));
         for line in text.lines() {
             let columns = unicode_width::UnicodeWidthStr::width(line);

@@ -63,6 +63,20 @@ app.kubernetes.io/component: agent
 {{- default "runtimeclass" (.Values.nvml).mode }}
 {{- end }}
 
+{{/* YAML reads a bare off as false. */}}
+{{- define "slicewatch.canaryMode" -}}
+{{- $mode := (.Values.canary).mode }}
+{{- if kindIs "bool" $mode }}off
+{{- else }}{{ default "auto" $mode }}
+{{- end }}
+{{- end }}
+
+{{/* CUDA is for the canary alone. */}}
+{{- define "slicewatch.driverCapabilities" -}}
+{{- $without := ternary "utility" "compute,utility" (eq (include "slicewatch.canaryMode" .) "off") }}
+{{- default $without (.Values.nvml).driverCapabilities }}
+{{- end }}
+
 {{/* The web configuration as YAML: the values', with the certificate of tlsSecret where they name none. */}}
 {{- define "slicewatch.webConfig" -}}
 {{- $web := default dict .Values.web }}

@@ -34,7 +34,8 @@ Counters and peaks of a container stay 75 s after it is gone, its gauges end at 
 `gpu_uuid` is the MIG instance's where there is one; `parent_gpu_uuid` on `slicewatch_gpu_info`
 leads to the card. *Stable* names, labels and meanings change only with a new major version;
 *evolving* ones may change with a minor one. All values are sampled in the background and belong
-to one instant; a scrape reads no device.
+to one instant; a scrape reads no device. A histogram is `_bucket` (with `le`), `_sum` and `_count`;
+with `--native-histograms` a scrape in protobuf has a native one as well.
 ";
 
 fn section(out: &mut String, title: &str, metrics: &[&&Metric]) {

@@ -7,7 +7,9 @@ mod series;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use crate::model::{ContainerView, GpuView, Snapshot};
+use crate::model::{
+    ContainerDelay, ContainerView, DELAY_BOUNDS, DelayHistogram, GpuView, Snapshot,
+};
 
 use super::ProcessStats;
 use super::table::{self, Metric, Scope};
@@ -25,7 +27,7 @@ impl<'a> From<&'a str> for Label<'a> {
     }
 }
 
-/// A series' value; integers stay exact.
+/// A plain value; integers stay exact.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Number {
     Unsigned(u64),
@@ -79,6 +81,37 @@ impl From<Duration> for Number {
     }
 }
 
+/// What a series says.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'a> {
+    Number(Number),
+    Histogram(&'a DelayHistogram),
+}
+
+impl Value<'_> {
+    /// A value that is no number is unknown.
+    fn is_known(self) -> bool {
+        match self {
+            Self::Number(number) => number.as_f64().is_finite(),
+            Self::Histogram(histogram) => histogram.sum.0.is_finite(),
+        }
+    }
+}
+
+impl<T: Into<Number>> From<T> for Value<'_> {
+    fn from(number: T) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+/// Upper bounds, infinity the last, and what each bucket has beyond the one before.
+pub(super) fn buckets(histogram: &DelayHistogram) -> impl Iterator<Item = (f64, u64)> {
+    DELAY_BOUNDS
+        .into_iter()
+        .chain([f64::INFINITY])
+        .zip(histogram.counts)
+}
+
 /// Values of the scope's labels.
 #[derive(Debug, Clone, Copy)]
 enum Base<'a> {
@@ -91,14 +124,14 @@ enum Base<'a> {
 #[derive(Debug)]
 pub(super) struct Family<'a> {
     pub(super) metric: &'static Metric,
-    samples: Vec<(Base<'a>, Number)>,
+    samples: Vec<(Base<'a>, Value<'a>)>,
     /// Values of the extra labels, sample by sample.
     extra: Vec<Label<'a>>,
 }
 
 impl<'a> Family<'a> {
     /// The series: each its labels and its value.
-    pub(super) fn samples(&self) -> impl Iterator<Item = (Labels<'_, 'a>, Number)> {
+    pub(super) fn samples(&self) -> impl Iterator<Item = (Labels<'_, 'a>, Value<'a>)> {
         let width = self.metric.extra.len();
         self.samples
             .iter()
@@ -213,10 +246,10 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
         self.family.extra.clear();
     }
 
-    /// Adds a series. A value that is no number is unknown, and unknown gives no series.
-    fn push<const N: usize>(&mut self, base: Base<'a>, extra: [Label<'a>; N], value: Number) {
+    /// Adds a series, where its value is known.
+    fn push<const N: usize>(&mut self, base: Base<'a>, extra: [Label<'a>; N], value: Value<'a>) {
         debug_assert_eq!(N, self.family.metric.extra.len());
-        if value.as_f64().is_finite() {
+        if value.is_known() {
             self.family.samples.push((base, value));
             self.family.extra.extend(extra);
         }
@@ -256,10 +289,42 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
     }
 
     /// A family with a series a device, cards in MIG mode left out.
-    fn gpus(
+    fn gpus<V: Into<Value<'a>>>(
         &mut self,
         metric: &'static Metric,
-        value: impl Fn(&'a GpuView) -> Option<Number>,
+        value: impl Fn(&'a GpuView) -> Option<V>,
+    ) -> Result<(), E> {
+        self.gpus_by(metric, |gpu| value(gpu).map(|value| ([], value)))
+    }
+
+    /// A family with any number of series a device, each with extra labels, cards in MIG mode
+    /// left out.
+    fn gpus_by<const N: usize, V: Into<Value<'a>>, I: IntoIterator<Item = ([Label<'a>; N], V)>>(
+        &mut self,
+        metric: &'static Metric,
+        series: impl Fn(&'a GpuView) -> I,
+    ) -> Result<(), E> {
+        self.devices_by(metric, false, series)
+    }
+
+    /// The same with cards in MIG mode.
+    fn cards_by<const N: usize, V: Into<Value<'a>>, I: IntoIterator<Item = ([Label<'a>; N], V)>>(
+        &mut self,
+        metric: &'static Metric,
+        series: impl Fn(&'a GpuView) -> I,
+    ) -> Result<(), E> {
+        self.devices_by(metric, true, series)
+    }
+
+    fn devices_by<
+        const N: usize,
+        V: Into<Value<'a>>,
+        I: IntoIterator<Item = ([Label<'a>; N], V)>,
+    >(
+        &mut self,
+        metric: &'static Metric,
+        cards: bool,
+        series: impl Fn(&'a GpuView) -> I,
     ) -> Result<(), E> {
         self.start(metric);
         for index in 0..self.devices.len() {
@@ -269,24 +334,11 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
                 card_only,
                 ..
             } = self.devices[index];
-            if let (false, Some(value)) = (card_only, value(view)) {
-                self.push(Base::Gpu(uuid), [], value);
+            if card_only && !cards {
+                continue;
             }
-        }
-        self.finish()
-    }
-
-    /// A family with any number of series a device, each with extra labels.
-    fn gpus_by<const N: usize, I: IntoIterator<Item = ([Label<'a>; N], Number)>>(
-        &mut self,
-        metric: &'static Metric,
-        series: impl Fn(&'a GpuView) -> I,
-    ) -> Result<(), E> {
-        self.start(metric);
-        for index in 0..self.devices.len() {
-            let Device { uuid, view, .. } = self.devices[index];
             for (extra, value) in series(view) {
-                self.push(Base::Gpu(uuid), extra, value);
+                self.push(Base::Gpu(uuid), extra, value.into());
             }
         }
         self.finish()
@@ -304,7 +356,7 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
             for place in 0..self.devices[index].containers.len() {
                 let container = self.devices[index].containers[place];
                 if let Some((extra, value)) = series(view, container) {
-                    self.push(Base::Container(uuid, container), extra, value);
+                    self.push(Base::Container(uuid, container), extra, value.into());
                 }
             }
         }
@@ -337,6 +389,17 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
         })
     }
 
+    /// A counter of what the canary found out about containers.
+    fn delay(
+        &mut self,
+        metric: &'static Metric,
+        value: impl Fn(&ContainerDelay) -> f64,
+    ) -> Result<(), E> {
+        self.containers(metric, |_, container| {
+            Some(([], value(container.delay.value()?).into()))
+        })
+    }
+
     /// A family of the node.
     fn node<const N: usize>(
         &mut self,
@@ -346,7 +409,7 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
         debug_assert_eq!(metric.scope, Scope::Node);
         self.start(metric);
         for (extra, value) in series {
-            self.push(Base::Node, extra, value);
+            self.push(Base::Node, extra, value.into());
         }
         self.finish()
     }

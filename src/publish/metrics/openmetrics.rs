@@ -15,7 +15,7 @@ use prometheus_client::registry::{self, Registry};
 use crate::model::Snapshot;
 
 use super::ProcessStats;
-use super::families::{self, Label, Labels, Number};
+use super::families::{self, Label, Labels, Number, Value};
 use super::table::{Kind, Metric, Unit};
 
 /// Encodes whatever the snapshot holds, anew each time.
@@ -33,6 +33,7 @@ impl Collector for SnapshotCollector {
             let kind = match metric.kind {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
             };
             let mut encoder = encoder.encode_descriptor(name, metric.help, unit, kind)?;
             for (labels, value) in family.samples() {
@@ -58,17 +59,25 @@ fn name_and_unit(metric: &Metric) -> (&'static str, Option<&'static registry::Un
     }
 }
 
-fn sample(encoder: &mut MetricEncoder<'_>, kind: Kind, value: Number) -> fmt::Result {
-    match (kind, value) {
+fn sample(encoder: &mut MetricEncoder<'_>, kind: Kind, value: Value<'_>) -> fmt::Result {
+    let number = match value {
+        Value::Number(number) => number,
+        Value::Histogram(histogram) => {
+            let buckets: Vec<_> = families::buckets(histogram).collect();
+            let (sum, count) = (histogram.sum.0, histogram.count());
+            return encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None);
+        }
+    };
+    match (kind, number) {
         (Kind::Counter, Number::Unsigned(value)) => {
             encoder.encode_counter::<NoLabelSet, _, f64>(&value, None)
         }
         (Kind::Counter, other) => {
             encoder.encode_counter::<NoLabelSet, _, f64>(&other.as_f64(), None)
         }
-        (Kind::Gauge, Number::Unsigned(value)) => encoder.encode_gauge(&value),
-        (Kind::Gauge, Number::Signed(value)) => encoder.encode_gauge(&value),
-        (Kind::Gauge, Number::Float(value)) => encoder.encode_gauge(&value),
+        (_, Number::Unsigned(value)) => encoder.encode_gauge(&value),
+        (_, Number::Signed(value)) => encoder.encode_gauge(&value),
+        (_, Number::Float(value)) => encoder.encode_gauge(&value),
     }
 }
 
@@ -94,7 +103,7 @@ pub(super) fn encode(snapshot: &Arc<Snapshot>, process: &ProcessStats) -> String
     }));
     let mut out = String::with_capacity(super::expected_bytes(snapshot));
     // It fails where the writer does, or a histogram is native only: a String takes everything
-    // and there are no histograms. Without its end mark a body would be refused, not misread.
+    // and every histogram has its classic buckets. Without its end mark a body would be refused, not misread.
     let _ = text::encode(&mut out, &registry);
     out
 }

@@ -6,11 +6,21 @@ use std::convert::Infallible;
 
 use prost::encoding::{encode_varint, encoded_len_varint};
 
-use crate::model::Snapshot;
+use crate::model::{DelayHistogram, NativeBuckets, Snapshot};
 
 use super::ProcessStats;
-use super::families::{self, Family, Label, Labels, Number};
+use super::families::{self, Family, Label, Labels, Value};
 use super::table::Kind;
+
+/// A key of a varint field.
+const fn varint_key(field: u8) -> u8 {
+    field << 3
+}
+
+/// A key of a field of eight bytes.
+const fn fixed64_key(field: u8) -> u8 {
+    field << 3 | 1
+}
 
 /// A key of a length-delimited field.
 const fn bytes_key(field: u8) -> u8 {
@@ -27,10 +37,23 @@ mod field {
     pub(super) const METRIC_LABEL: u8 = 1;
     pub(super) const METRIC_GAUGE: u8 = 2;
     pub(super) const METRIC_COUNTER: u8 = 3;
+    pub(super) const METRIC_HISTOGRAM: u8 = 7;
     pub(super) const LABEL_NAME: u8 = 1;
     pub(super) const LABEL_VALUE: u8 = 2;
     /// Of Gauge and of Counter.
     pub(super) const VALUE: u8 = 1;
+    pub(super) const HISTOGRAM_COUNT: u8 = 1;
+    pub(super) const HISTOGRAM_SUM: u8 = 2;
+    pub(super) const HISTOGRAM_BUCKET: u8 = 3;
+    pub(super) const HISTOGRAM_SCHEMA: u8 = 5;
+    pub(super) const HISTOGRAM_ZERO_THRESHOLD: u8 = 6;
+    pub(super) const HISTOGRAM_ZERO_COUNT: u8 = 7;
+    pub(super) const HISTOGRAM_POSITIVE_SPAN: u8 = 12;
+    pub(super) const HISTOGRAM_POSITIVE_DELTA: u8 = 13;
+    pub(super) const BUCKET_COUNT: u8 = 1;
+    pub(super) const BUCKET_BOUND: u8 = 2;
+    pub(super) const SPAN_OFFSET: u8 = 1;
+    pub(super) const SPAN_LENGTH: u8 = 2;
 }
 
 /// Writes every family into one buffer.
@@ -55,6 +78,9 @@ pub(super) fn encode(snapshot: &Snapshot, process: &ProcessStats) -> Vec<u8> {
 struct Scratch {
     family: Vec<u8>,
     metric: Vec<u8>,
+    histogram: Vec<u8>,
+    /// A bucket, a span or a list within the histogram.
+    part: Vec<u8>,
 }
 
 fn write_family(family: &Family<'_>, scratch: &mut Scratch) {
@@ -62,14 +88,14 @@ fn write_family(family: &Family<'_>, scratch: &mut Scratch) {
     let out = &mut scratch.family;
     text(out, field::FAMILY_NAME, metric.name.as_bytes());
     text(out, field::FAMILY_HELP, metric.help.as_bytes());
-    out.push(field::FAMILY_TYPE << 3);
+    out.push(varint_key(field::FAMILY_TYPE));
     out.push(match metric.kind {
         Kind::Counter => 0,
         Kind::Gauge => 1,
+        Kind::Histogram => 4,
     });
     for (labels, value) in family.samples() {
-        scratch.metric.clear();
-        write_metric(&mut scratch.metric, metric.kind, labels, value);
+        write_metric(scratch, metric.kind, labels, value);
         text(&mut scratch.family, field::FAMILY_METRIC, &scratch.metric);
     }
     if !metric.unit.label().is_empty() {
@@ -78,20 +104,107 @@ fn write_family(family: &Family<'_>, scratch: &mut Scratch) {
     }
 }
 
-fn write_metric(out: &mut Vec<u8>, kind: Kind, labels: Labels<'_, '_>, value: Number) {
+fn write_metric(scratch: &mut Scratch, kind: Kind, labels: Labels<'_, '_>, value: Value<'_>) {
+    let out = &mut scratch.metric;
+    out.clear();
     for (name, value) in labels.pairs() {
         match value {
             Label::Text(value) => label(out, name, value.as_bytes()),
             Label::Number(number) => label(out, name, number.to_string().as_bytes()),
         }
     }
-    let holder = match kind {
-        Kind::Gauge => field::METRIC_GAUGE,
-        Kind::Counter => field::METRIC_COUNTER,
+    let number = match value {
+        Value::Number(number) => number,
+        Value::Histogram(histogram) => {
+            scratch.histogram.clear();
+            write_histogram(&mut scratch.histogram, &mut scratch.part, histogram);
+            text(out, field::METRIC_HISTOGRAM, &scratch.histogram);
+            return;
+        }
     };
-    // A message with one fixed 64-bit field: its key and eight bytes.
-    out.extend_from_slice(&[bytes_key(holder), 9, field::VALUE << 3 | 1]);
-    out.extend_from_slice(&value.as_f64().to_le_bytes());
+    let holder = match kind {
+        Kind::Counter => field::METRIC_COUNTER,
+        _ => field::METRIC_GAUGE,
+    };
+    // A message with one field of eight bytes, after its key.
+    out.extend_from_slice(&[bytes_key(holder), 9]);
+    double(out, field::VALUE, number.as_f64());
+}
+
+fn write_histogram(out: &mut Vec<u8>, part: &mut Vec<u8>, histogram: &DelayHistogram) {
+    let count = histogram.count();
+    varint(out, field::HISTOGRAM_COUNT, count);
+    double(out, field::HISTOGRAM_SUM, histogram.sum.0);
+    let mut below = 0u64;
+    for (bound, within) in families::buckets(histogram) {
+        // The count says what the last one would.
+        if bound.is_infinite() {
+            break;
+        }
+        below = below.saturating_add(within);
+        part.clear();
+        varint(part, field::BUCKET_COUNT, below);
+        double(part, field::BUCKET_BOUND, bound);
+        text(out, field::HISTOGRAM_BUCKET, part);
+    }
+    // Prometheus drops the whole scrape for one whose buckets do not add up to its count.
+    let native = histogram.native.as_ref();
+    if let Some(native) = native.filter(|native| observations(native) == Some(count)) {
+        write_native(out, part, native);
+    }
+}
+
+fn observations(native: &NativeBuckets) -> Option<u64> {
+    let mut counts = native.positive.values();
+    counts.try_fold(native.zero_count, |sum, &count| sum.checked_add(count))
+}
+
+/// Runs of neighbouring buckets as spans, and each count as what it is more than the one before.
+fn write_native(out: &mut Vec<u8>, part: &mut Vec<u8>, native: &NativeBuckets) {
+    let NativeBuckets {
+        schema,
+        zero_threshold,
+        zero_count,
+        positive,
+    } = native;
+    varint(out, field::HISTOGRAM_SCHEMA, zigzag((*schema).into()));
+    double(out, field::HISTOGRAM_ZERO_THRESHOLD, *zero_threshold);
+    varint(out, field::HISTOGRAM_ZERO_COUNT, *zero_count);
+    let mut after = 0i64;
+    let mut numbers = positive.keys().map(|&number| i64::from(number)).peekable();
+    while let Some(first) = numbers.next() {
+        let mut next = first + 1;
+        while numbers.next_if_eq(&next).is_some() {
+            next += 1;
+        }
+        part.clear();
+        varint(part, field::SPAN_OFFSET, zigzag(first - after));
+        varint(part, field::SPAN_LENGTH, (next - first) as u64);
+        text(out, field::HISTOGRAM_POSITIVE_SPAN, part);
+        after = next;
+    }
+    part.clear();
+    let mut before = 0u64;
+    for &count in positive.values() {
+        encode_varint(zigzag(count.wrapping_sub(before) as i64), part);
+        before = count;
+    }
+    text(out, field::HISTOGRAM_POSITIVE_DELTA, part);
+}
+
+/// A signed number as `sint32` and `sint64` have it: small where it is near zero.
+const fn zigzag(number: i64) -> u64 {
+    (number << 1 ^ number >> 63) as u64
+}
+
+fn varint(out: &mut Vec<u8>, field: u8, value: u64) {
+    out.push(varint_key(field));
+    encode_varint(value, out);
+}
+
+fn double(out: &mut Vec<u8>, field: u8, value: f64) {
+    out.push(fixed64_key(field));
+    out.extend_from_slice(&value.to_le_bytes());
 }
 
 fn label(out: &mut Vec<u8>, name: &str, value: &[u8]) {

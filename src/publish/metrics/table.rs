@@ -8,6 +8,8 @@ pub enum Kind {
     Counter,
     /// Goes both ways.
     Gauge,
+    /// Counts of what fell into each bucket, with their sum and number: all only grow.
+    Histogram,
 }
 
 impl Kind {
@@ -16,6 +18,7 @@ impl Kind {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
         }
     }
 }
@@ -187,6 +190,27 @@ metrics! {
     GPU_CONTENDED = "slicewatch_gpu_contended_seconds_total", Counter, Seconds, Gpu, Evolving,
         "Time with two or more pods active, told by reads of the utilization ring: an estimate.",
         "the ring cannot be read, as under MIG";
+    GPU_CANARY_DELAY = "slicewatch_gpu_canary_delay_seconds", Histogram, Seconds, Gpu, Evolving,
+        "How long a kernel of one thread waited from its launch to its start, by the GPU's clock: above the baseline, what sharing adds to a short request. A probe that was given up counts with what it had waited.",
+        "its canary never probed";
+    GPU_CANARY_BASELINE = "slicewatch_gpu_canary_baseline_seconds", Gauge, Seconds, Gpu ["statistic"], Evolving,
+        "The same delay with nobody else active, as mean, p50, p90 and p99.",
+        "the device was not seen with nobody active";
+    GPU_CANARY_STALL = "slicewatch_gpu_canary_stall_seconds", Gauge, Seconds, Gpu, Evolving,
+        "Age of the oldest probe that has not started; 0 without one.",
+        "the canary does not probe";
+    GPU_CANARY_STATE = "slicewatch_gpu_canary_state", Gauge, Count, Gpu ["state", "reason"], Evolving,
+        "1 for what the canary is doing, and why: running, yielded (it gave its memory back), stalled or off. Other states have no series.",
+        "";
+    GPU_CANARY_MISSED = "slicewatch_gpu_canary_missed_probes_total", Counter, Count, Gpu, Evolving,
+        "Probes that could not be launched at their time, because too many before them had not come back.",
+        "its canary never probed and missed none";
+    GPU_CANARY_CLOCK_ERROR = "slicewatch_gpu_canary_clock_error_seconds", Gauge, Seconds, Gpu, Evolving,
+        "How far wrong a delay may be because the GPU's clock is tied to the host's no closer: half the width of the bounds.",
+        "the clocks are not tied yet, or the canary does not probe";
+    GPU_UNATTRIBUTED_DELAY = "slicewatch_gpu_unattributed_delay_seconds_total", Counter, Seconds, Gpu ["reason"], Evolving,
+        "Delay of probes that no container is charged for, by reason: with what the containers inflicted, those gone by now too, it adds up to the histogram's sum.",
+        "its canary never probed";
     GPU_XIDS = "slicewatch_gpu_xid_errors_total", Counter, Count, Gpu ["xid"], Stable,
         "XID errors that the driver reported for the card, by number: its tenants share one fault domain. Well-known numbers start at 0.",
         "";
@@ -232,6 +256,15 @@ metrics! {
     POD_CONTENDED = "slicewatch_pod_contended_seconds_total", Counter, Seconds, Container, Evolving,
         "Of its active time, that in which other pods or processes of the host were active too: an estimate.",
         "as for its GPU seconds";
+    POD_INFLICTED = "slicewatch_pod_inflicted_delay_seconds_total", Counter, Seconds, Container, Evolving,
+        "Delay of the canary's probes that is put down to the container, by its share of the GPU's time and how long its turns last. Its rate over the rate of the delay histogram's count is what a short request waits because of it.",
+        "the device's canary never probed";
+    POD_EXPOSED = "slicewatch_pod_exposed_delay_seconds_total", Counter, Seconds, Container, Evolving,
+        "Delay that the others inflicted on probes made while the container was active. Over its exposed probes: what a short request of it waits because of them.",
+        "the device's canary never probed";
+    POD_EXPOSED_PROBES = "slicewatch_pod_exposed_probes_total", Counter, Count, Container, Evolving,
+        "Probes made while the container was active: an estimate, so no whole number.",
+        "the device's canary never probed";
     POD_EXITS = "slicewatch_pod_exits_under_pressure_total", Counter, Count, Container, Evolving,
         "Processes of the container that ended while free framebuffer was under the floor.",
         "";

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::model::Snapshot;
 
 use super::ProcessStats;
-use super::families::{self, Label, Number};
+use super::families::{self, Label, Labels, Number, Value};
 
 /// Writes every family into one buffer.
 pub(super) fn encode(snapshot: &Snapshot, process: &ProcessStats) -> String {
@@ -23,31 +23,83 @@ pub(super) fn encode(snapshot: &Snapshot, process: &ProcessStats) -> String {
         out.push_str(metric.kind.label());
         out.push('\n');
         for (labels, value) in family.samples() {
-            out.push_str(metric.name);
-            let mut before = '{';
-            for (name, value) in labels.pairs() {
-                out.push(before);
-                before = ',';
-                out.push_str(name);
-                out.push_str("=\"");
-                match value {
-                    Label::Text(text) => escape(&mut out, text, true),
-                    Label::Number(number) => write(&mut out, format_args!("{number}")),
+            let histogram = match value {
+                Value::Number(number) => {
+                    sample(&mut out, metric.name, "", labels, None, number);
+                    continue;
                 }
-                out.push('"');
+                Value::Histogram(histogram) => histogram,
+            };
+            let mut count = 0u64;
+            for (bound, within) in families::buckets(histogram) {
+                count = count.saturating_add(within);
+                let number = count.into();
+                sample(
+                    &mut out,
+                    metric.name,
+                    "_bucket",
+                    labels,
+                    Some(bound),
+                    number,
+                );
             }
-            if before == ',' {
-                out.push('}');
-            }
-            out.push(' ');
-            number(&mut out, value);
-            out.push('\n');
+            let sum = histogram.sum.0.into();
+            sample(&mut out, metric.name, "_sum", labels, None, sum);
+            sample(&mut out, metric.name, "_count", labels, None, count.into());
         }
         Ok(())
     });
     match done {
         Ok(()) => out,
         Err(never) => match never {},
+    }
+}
+
+fn sample(
+    out: &mut String,
+    name: &str,
+    suffix: &str,
+    labels: Labels<'_, '_>,
+    bound: Option<f64>,
+    value: Number,
+) {
+    out.push_str(name);
+    out.push_str(suffix);
+    let mut before = '{';
+    for (name, value) in labels.pairs() {
+        out.push(before);
+        before = ',';
+        out.push_str(name);
+        out.push_str("=\"");
+        match value {
+            Label::Text(text) => escape(out, text, true),
+            Label::Number(number) => write(out, format_args!("{number}")),
+        }
+        out.push('"');
+    }
+    if let Some(bound) = bound {
+        out.push(before);
+        before = ',';
+        out.push_str("le=\"");
+        le(out, bound);
+        out.push('"');
+    }
+    if before == ',' {
+        out.push('}');
+    }
+    out.push(' ');
+    number(out, value);
+    out.push('\n');
+}
+
+/// A bound as OpenMetrics has it: its series must not change with the form of the scrape.
+fn le(out: &mut String, bound: f64) {
+    if bound.is_infinite() {
+        out.push_str("+Inf");
+    } else if bound.fract() == 0.0 {
+        write(out, format_args!("{bound:.1}"));
+    } else {
+        write(out, format_args!("{bound}"));
     }
 }
 

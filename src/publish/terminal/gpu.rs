@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 
-use crate::model::{Bytes, ContainerView, GpuView, Moment, Reading, Snapshot};
+use crate::model::{Bytes, ContainerDelay, ContainerView, GpuView, Moment, Reading, Snapshot};
 
+use super::canary;
 use super::cells::{printable, reading, short, signed, words};
 
 /// What the same GPU said earlier.
@@ -56,6 +57,25 @@ impl<'a> Rates<'a> {
         let share = (now.0 - then.0) / self.span.as_secs_f64();
         (share.is_finite() && share >= 0.0).then_some((share, samples))
     }
+
+    /// What the container had inflicted and waited, and the probes that there had been. Where the
+    /// canary had not probed yet all of that was nothing; where that is not known, `None`.
+    pub(super) fn delays_before(
+        &self,
+        container: &ContainerView,
+    ) -> Option<(Option<&'a ContainerDelay>, u64)> {
+        let before = self.before(container)?;
+        let probes = match &self.earlier?.canary.delays {
+            Reading::Value(delays) => delays.count(),
+            Reading::Unsupported => 0,
+            Reading::Failed(_) => return None,
+        };
+        match &before.delay {
+            Reading::Value(delay) => Some((Some(delay), probes)),
+            Reading::Unsupported => Some((None, probes)),
+            Reading::Failed(_) => None,
+        }
+    }
 }
 
 /// The lines above the table.
@@ -87,6 +107,7 @@ pub(super) fn heading(gpu: &GpuView) -> Vec<String> {
         reading(&gpu.tenants),
         reading(&gpu.active_tenants),
     ));
+    lines.extend(canary::heading(gpu));
     lines
 }
 
@@ -117,32 +138,45 @@ pub(super) fn card(gpu: &GpuView) -> String {
 /// A header rule and nothing else.
 const RULED: &str = "     ──            ";
 
-/// Header, columns that keep at least this width (with a blank each side), and whether a narrow
-/// terminal does without.
-const COLUMNS: [(&str, u16, bool); 9] = [
-    ("pod", 17, false),
-    ("container", 11, false),
-    ("memory", 11, false),
-    ("fair share", 12, true),
-    ("of share", 10, false),
-    ("peak", 11, true),
-    ("GPU time", 10, false),
-    ("samples", 9, false),
-    ("evidence", 12, false),
+/// Header, the least width that a column keeps (with a blank each side), and when a terminal that
+/// is too narrow does without: those with the lowest number go first, with 0 none.
+const COLUMNS: [(&str, u16, u8); 11] = [
+    ("pod", 17, 0),
+    ("container", 11, 0),
+    ("memory", 11, 0),
+    ("fair share", 12, 1),
+    ("of share", 10, 4),
+    ("peak", 11, 1),
+    ("GPU time", 10, 0),
+    ("samples", 9, 3),
+    ("inflicted", 11, 0),
+    ("waits", 10, 0),
+    ("evidence", 12, 2),
 ];
+const LAST_DROP: u8 = 4;
 const FIRST_NUMBER: usize = 2;
 const TIME: usize = 6;
-const EVIDENCE: usize = 8;
+/// What the canary says: left out where it says nothing.
+const DELAYS: [usize; 2] = [8, 9];
+const EVIDENCE: usize = 10;
 
 /// The table of one GPU.
 pub(super) fn pods(gpu: &GpuView, rates: Option<&Rates<'_>>, width: Option<u16>) -> Table {
-    let needed = |narrow: bool| -> u16 {
-        let kept = COLUMNS.iter().filter(|column| !(narrow && column.2));
-        kept.map(|column| column.1).sum()
+    let told = canary::is_told(gpu);
+    let kept = |dropped: u8| {
+        (0..COLUMNS.len()).filter(move |index| {
+            let drop = COLUMNS[*index].2;
+            (drop == 0 || drop > dropped) && (told || !DELAYS.contains(index))
+        })
     };
-    let narrow = width.is_some_and(|width| width < needed(false));
-    let kept = |index: &usize| !(narrow && COLUMNS[*index].2);
-    let places: Vec<usize> = (0..COLUMNS.len()).filter(kept).collect();
+    // A blank stands between two columns.
+    let needed = |dropped: u8| -> u16 {
+        let columns = kept(dropped).map(|index| COLUMNS[index].1 + 1);
+        columns.sum::<u16>() - 1
+    };
+    let fits = |dropped: &u8| width.is_none_or(|width| width >= needed(*dropped));
+    let dropped = (0..LAST_DROP).find(fits).unwrap_or(LAST_DROP);
+    let places: Vec<usize> = kept(dropped).collect();
     let mut table = Table::new();
     table.load_preset(RULED);
     if let Some(width) = width {
@@ -157,7 +191,7 @@ pub(super) fn pods(gpu: &GpuView, rates: Option<&Rates<'_>>, width: Option<u16>)
     for cells in rows(gpu, rates) {
         table.add_row(places.iter().map(|&index| cells[index].as_str()));
     }
-    let roomy = width.is_none_or(|width| width >= needed(narrow));
+    let roomy = fits(&dropped);
     for (place, &index) in places.iter().enumerate() {
         let Some(column) = table.column_mut(place) else {
             continue;
@@ -174,14 +208,14 @@ pub(super) fn pods(gpu: &GpuView, rates: Option<&Rates<'_>>, width: Option<u16>)
     table
 }
 
-fn rows(gpu: &GpuView, rates: Option<&Rates<'_>>) -> Vec<[String; 9]> {
+fn rows(gpu: &GpuView, rates: Option<&Rates<'_>>) -> Vec<[String; COLUMNS.len()]> {
     let mut rows: Vec<_> = gpu
         .containers
         .iter()
-        .map(|container| row(container, rates))
+        .map(|container| row(gpu, container, rates))
         .collect();
     let mut rest = |name: &str, reason: &str, memory: String| {
-        let mut cells = <[String; 9]>::default();
+        let mut cells = <[String; COLUMNS.len()]>::default();
         cells[0] = name.to_owned();
         cells[1] = reason.to_owned();
         cells[2] = memory;
@@ -202,7 +236,11 @@ fn rows(gpu: &GpuView, rates: Option<&Rates<'_>>) -> Vec<[String; 9]> {
     rows
 }
 
-fn row(container: &ContainerView, rates: Option<&Rates<'_>>) -> [String; 9] {
+fn row(
+    gpu: &GpuView,
+    container: &ContainerView,
+    rates: Option<&Rates<'_>>,
+) -> [String; COLUMNS.len()] {
     let ContainerView {
         namespace,
         pod,
@@ -247,6 +285,7 @@ fn row(container: &ContainerView, rates: Option<&Rates<'_>>) -> [String; 9] {
         // Without a time the count of its samples says nothing.
         (unknown, _) => (reading(&unknown.map(|_| "")), "-".to_owned()),
     };
+    let [inflicted, waits] = canary::cells(gpu, container, rates);
     [
         pod,
         short(name).into_owned(),
@@ -256,6 +295,8 @@ fn row(container: &ContainerView, rates: Option<&Rates<'_>>) -> [String; 9] {
         reading(memory_peak),
         time,
         samples,
+        inflicted,
+        waits,
         evidence.label().to_owned(),
     ]
 }

@@ -1,6 +1,8 @@
 //! A snapshot with everything in it: a shared GPU, a lost one, MIG, unknown readings, and names
 //! that would break a careless writer.
 
+mod canary;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,8 +89,27 @@ pub(crate) fn container(pod: &str, name: &str) -> ContainerView {
     }
 }
 
+/// A device with tenants whose canary gave its memory back after some probes.
+fn yielded_gpu() -> GpuView {
+    GpuView {
+        up: Reading::Value(()),
+        canary: canary::yielded(),
+        ..silent(identity("3", "GPU-3333"), Cause::NotYet)
+    }
+}
+
+/// A device whose first probe never came back.
+fn stalled_gpu() -> GpuView {
+    GpuView {
+        up: Reading::Value(()),
+        canary: canary::stalled(),
+        ..silent(identity("4", "GPU-4444"), Cause::NotYet)
+    }
+}
+
 fn shared_gpu() -> GpuView {
     let gone = ContainerView {
+        delay: canary::delay(1.0, 0.5, 120.5),
         present: false,
         memory: Reading::Failed(Cause::ProcessGone),
         fair_share: Reading::Unsupported,
@@ -124,7 +145,12 @@ fn shared_gpu() -> GpuView {
         fair_share: Reading::Unsupported,
         replicas: Reading::Value(0),
         evidence: Evidence::ContainerLog,
+        delay: canary::delay(2.5, 5.0, 590.0),
         ..container(HOSTILE, "")
+    };
+    let trainer = ContainerView {
+        delay: canary::delay(10.0, 0.25, 500.25),
+        ..container("train-0", "cuda")
     };
     GpuView {
         up: Reading::Value(()),
@@ -167,13 +193,8 @@ fn shared_gpu() -> GpuView {
             }]
             .into(),
         ),
-        containers: vec![
-            container("train-0", "cuda"),
-            before_restart,
-            gone,
-            granted_only,
-            unknown_memory,
-        ],
+        canary: canary::running(),
+        containers: vec![trainer, before_restart, gone, granted_only, unknown_memory],
         processes: vec![
             ProcessView {
                 pid: HostPid(4242),
@@ -222,6 +243,7 @@ fn mig_instance() -> GpuView {
         contended: Reading::Unsupported,
         xids: BTreeMap::new(),
         mig_profiles: Reading::Unsupported,
+        canary: CanaryView::off(CanaryReason::Mig),
         containers: vec![resident],
         ..silent(
             GpuIdentity {
@@ -281,6 +303,11 @@ pub(crate) fn sources() -> Vec<SourceHealth> {
             )
         },
         health(Source::Host, Reading::Value(()), ""),
+        health(
+            Source::Canary,
+            Reading::Failed(Cause::NotFound),
+            "no libcuda.so.1: the container needs the driver capability compute",
+        ),
     ]
 }
 
@@ -327,6 +354,8 @@ pub(crate) fn full() -> Snapshot {
         shared_gpu(),
         silent(identity("1", "GPU-1111"), Cause::GpuLost),
         mig_instance(),
+        yielded_gpu(),
+        stalled_gpu(),
     ];
     snapshot.mig_cards = vec![mig_card()];
     snapshot.workloads = vec![WorkloadTotal {

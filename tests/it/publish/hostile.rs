@@ -9,9 +9,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use slicewatch::model::{
-    Bytes, Cause, ContainerView, Finding, GpuIdentity, GpuSeconds, GpuUuid, GpuView, Memory,
-    MigProfile, PodUid, Reading, Remainder, Severity, Snapshot, Source, SourceHealth, Workload,
-    WorkloadTotal,
+    Bytes, CanaryReason, CanaryState, CanaryView, Cause, ContainerDelay, ContainerView,
+    DELAY_BOUNDS, DelayHistogram, DelayPair, DelayRemainder, DelaySeconds, Finding, GpuIdentity,
+    GpuSeconds, GpuUuid, GpuView, Memory, MigProfile, NativeBuckets, PodUid, Quantiles, Reading,
+    Remainder, Severity, Snapshot, Source, SourceHealth, Weight, Workload, WorkloadTotal,
 };
 use slicewatch::publish::metrics::Format;
 use slicewatch::publish::terminal;
@@ -54,6 +55,83 @@ fn seconds() -> impl Strategy<Value = GpuSeconds> {
     .prop_map(GpuSeconds)
 }
 
+/// Seconds of waiting.
+fn waiting() -> impl Strategy<Value = DelaySeconds> {
+    seconds().prop_map(|seconds| DelaySeconds(seconds.0))
+}
+
+prop_compose! {
+    fn container_delay()(
+        inflicted in waiting(),
+        exposed in waiting(),
+        exposed_probes in seconds(),
+        turn in any::<Option<Duration>>(),
+    ) -> ContainerDelay {
+        let exposed_probes = exposed_probes.0;
+        ContainerDelay { inflicted, exposed, exposed_probes, turn, weight: Weight::Share }
+    }
+}
+
+prop_compose! {
+    fn quantiles()(probes in any::<u64>(), delays in any::<[Duration; 4]>()) -> Quantiles {
+        let [mean, p50, p90, p99] = delays;
+        Quantiles { probes, mean, p50, p90, p99 }
+    }
+}
+
+prop_compose! {
+    /// Native buckets with gaps, of as many probes as the classic ones or not.
+    fn delays()(
+        counts in any::<[u32; DELAY_BOUNDS.len() + 1]>(),
+        sum in waiting(),
+        native in proptest::option::of((btree_map(-64..64i32, any::<u32>(), 0..12), any::<bool>())),
+    ) -> DelayHistogram {
+        let counts = counts.map(u64::from);
+        let count: u64 = counts.iter().sum();
+        let native = native.map(|(positive, right)| {
+            let positive: BTreeMap<i32, u64> = positive
+                .into_iter()
+                .map(|(number, probes)| (number, probes.into()))
+                .collect();
+            let above: u64 = positive.values().sum();
+            let zero_count = if right { count.saturating_sub(above) } else { 0 };
+            NativeBuckets { schema: 3, zero_threshold: 1e-6, zero_count, positive }
+        });
+        DelayHistogram { counts, sum, native }
+    }
+}
+
+prop_compose! {
+    fn canary()(
+        state in select(&CanaryState::ALL[..]),
+        reason in select(&[CanaryReason::Shared, CanaryReason::Disabled, CanaryReason::LowMemory][..]),
+        delays in reading(delays()),
+        recent in reading(quantiles()),
+        baseline in reading(quantiles()),
+        stall in reading(any::<Duration>()),
+        missed in any::<u64>(),
+        clock_error in any::<Option<Duration>>(),
+        unattributed in btree_map(select(&DelayRemainder::ALL[..]), waiting(), 0..4),
+        pairs in vec((0..8usize, 0..8usize, waiting(), seconds()), 0..5),
+    ) -> CanaryView {
+        let pairs = pairs.into_iter().map(|(victim, aggressor, delay, probes)| {
+            DelayPair { victim, aggressor, delay, probes: probes.0 }
+        });
+        CanaryView {
+            state,
+            reason,
+            delays,
+            recent,
+            baseline,
+            stall,
+            missed,
+            clock_error,
+            unattributed,
+            pairs: pairs.collect(),
+        }
+    }
+}
+
 fn bytes() -> impl Strategy<Value = Bytes> {
     any::<u64>().prop_map(Bytes)
 }
@@ -67,6 +145,7 @@ prop_compose! {
         memory in reading(bytes()),
         memory_peak in reading(bytes()),
         fair_share in reading(bytes()),
+        delay in reading(container_delay()),
         gpu_time in reading(seconds()),
         gpu_samples in any::<u64>(),
         uid in name(),
@@ -84,6 +163,7 @@ prop_compose! {
             gpu_time,
             gpu_samples,
             pod_uid: Some(PodUid::new(uid)),
+            delay,
             workload: Workload { kind, name: workload },
             ..example::container("", "")
         }
@@ -108,6 +188,7 @@ prop_compose! {
         containers in vec(container(), 0..6),
         tenants in reading(any::<u32>()),
         busy in reading(seconds()),
+        canary in canary(),
     ) -> GpuView {
         let profiles: Vec<_> = profiles
             .into_iter()
@@ -130,6 +211,7 @@ prop_compose! {
             containers,
             tenants,
             busy,
+            canary,
             ..example::silent(example::identity("0", uuid), Cause::Other)
         }
     }
@@ -155,7 +237,7 @@ prop_compose! {
 
 prop_compose! {
     fn source()(
-        source in select(&[Source::Nvml, Source::Kubelet, Source::Host, Source::Cluster][..]),
+        source in select(&[Source::Nvml, Source::Kubelet, Source::Host, Source::Canary][..]),
         up in reading(Just(())),
         detail in name(),
         errors in btree_map(

@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) type Labels = BTreeMap<String, String>;
 
-/// Families by name as Prometheus stores them: kind and series.
+/// Families by name as Prometheus stores them: kind and series. Those of a histogram have the
+/// label [`SAMPLE`] beyond their own: `bucket`, `sum` or `count`.
 pub(crate) type Families = BTreeMap<String, (String, BTreeMap<Labels, f64>)>;
+
+/// Says which sample of a histogram a series is.
+pub(crate) const SAMPLE: &str = "sample";
 
 /// Reads text 0.0.4.
 ///
@@ -45,7 +49,8 @@ fn read(body: &str, open: bool) -> Result<Families, String> {
             let Some((name, kind)) = rest.split_once(' ') else {
                 return fail("no type");
             };
-            if helped.as_deref() != Some(name) || !["counter", "gauge"].contains(&kind) {
+            if helped.as_deref() != Some(name) || !["counter", "gauge", "histogram"].contains(&kind)
+            {
                 return fail("TYPE without HELP, or of no known kind");
             }
             let stored = match (open, kind) {
@@ -66,14 +71,26 @@ fn read(body: &str, open: bool) -> Result<Families, String> {
                 return fail("UNIT out of place");
             }
         } else {
-            let (name, labels, value) = sample(line).map_err(|what| format!("{what}: {line}"))?;
-            let Some((_, stored)) = current.as_ref().filter(|(_, stored)| *stored == name) else {
+            let (name, mut labels, value) =
+                sample(line).map_err(|what| format!("{what}: {line}"))?;
+            let family = current.as_ref().and_then(|(_, stored)| {
+                Some((
+                    name.strip_prefix(stored.as_str())?,
+                    families.get_mut(stored)?,
+                ))
+            });
+            let Some((suffix, (kind, series))) = family else {
                 return fail("sample outside its family");
             };
-            let Some((kind, series)) = families.get_mut(stored) else {
-                return fail("no family");
-            };
-            if !value.is_finite() || (kind == "counter" && value < 0.0) {
+            match (kind.as_str(), suffix) {
+                ("histogram", "_bucket" | "_sum" | "_count") => {
+                    labels.insert(SAMPLE.to_owned(), suffix[1..].to_owned());
+                }
+                ("histogram", _) => return fail("no sample of a histogram"),
+                (_, "") => {}
+                _ => return fail("sample outside its family"),
+            }
+            if !value.is_finite() || (kind != "gauge" && value < 0.0) {
                 return fail("not a value");
             }
             if series.insert(labels, value).is_some() {
@@ -84,7 +101,44 @@ fn read(body: &str, open: bool) -> Result<Families, String> {
     if let Some((name, _)) = families.iter().find(|(_, (_, series))| series.is_empty()) {
         return Err(format!("{name} has no series"));
     }
+    for (name, (kind, series)) in &families {
+        if kind == "histogram" {
+            whole(series).map_err(|what| format!("{name}: {what}"))?;
+        }
+    }
     Ok(families)
+}
+
+/// Holds that each histogram has a sum, a count, and buckets that grow up to that count.
+fn whole(series: &BTreeMap<Labels, f64>) -> Result<(), String> {
+    type Parts = (Option<f64>, Option<f64>, Vec<(f64, f64)>);
+    let mut histograms: BTreeMap<Labels, Parts> = BTreeMap::new();
+    for (labels, &value) in series {
+        let mut own = labels.clone();
+        let sample = own.remove(SAMPLE);
+        let le = own.remove("le");
+        let (sum, count, buckets) = histograms.entry(own).or_default();
+        match (sample.as_deref(), le) {
+            (Some("sum"), None) => *sum = Some(value),
+            (Some("count"), None) => *count = Some(value),
+            (Some("bucket"), Some(le)) => {
+                let bound = le.parse().map_err(|_| format!("bad bound {le}"))?;
+                buckets.push((bound, value));
+            }
+            other => return Err(format!("stray sample {other:?}")),
+        }
+    }
+    for (labels, (sum, count, mut buckets)) in histograms {
+        buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let grows = buckets.is_sorted_by(|one, other| one.0 < other.0 && one.1 <= other.1);
+        let closed = buckets.last().map(|&(bound, below)| (bound, Some(below)));
+        if sum.is_none() || !grows || closed != Some((f64::INFINITY, count)) {
+            return Err(format!(
+                "{labels:?}: no sum, or buckets that do not come to the count"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn sample(line: &str) -> Result<(String, Labels, f64), &'static str> {
@@ -157,6 +211,7 @@ pub(crate) mod proto {
     pub(crate) enum MetricType {
         Counter = 0,
         Gauge = 1,
+        Histogram = 4,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -167,6 +222,44 @@ pub(crate) mod proto {
         pub(crate) gauge: Option<Value>,
         #[prost(message, optional, tag = "3")]
         pub(crate) counter: Option<Value>,
+        #[prost(message, optional, tag = "7")]
+        pub(crate) histogram: Option<Histogram>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Histogram {
+        #[prost(uint64, tag = "1")]
+        pub(crate) sample_count: u64,
+        #[prost(double, tag = "2")]
+        pub(crate) sample_sum: f64,
+        #[prost(message, repeated, tag = "3")]
+        pub(crate) bucket: Vec<Bucket>,
+        #[prost(sint32, optional, tag = "5")]
+        pub(crate) schema: Option<i32>,
+        #[prost(double, tag = "6")]
+        pub(crate) zero_threshold: f64,
+        #[prost(uint64, tag = "7")]
+        pub(crate) zero_count: u64,
+        #[prost(message, repeated, tag = "12")]
+        pub(crate) positive_span: Vec<Span>,
+        #[prost(sint64, repeated, tag = "13")]
+        pub(crate) positive_delta: Vec<i64>,
+    }
+
+    #[derive(Clone, Copy, PartialEq, prost::Message)]
+    pub(crate) struct Bucket {
+        #[prost(uint64, tag = "1")]
+        pub(crate) cumulative_count: u64,
+        #[prost(double, tag = "2")]
+        pub(crate) upper_bound: f64,
+    }
+
+    #[derive(Clone, Copy, PartialEq, prost::Message)]
+    pub(crate) struct Span {
+        #[prost(sint32, tag = "1")]
+        pub(crate) offset: i32,
+        #[prost(uint32, tag = "2")]
+        pub(crate) length: u32,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -206,29 +299,109 @@ pub(crate) fn protobuf(body: &[u8]) -> Result<Families, String> {
             metric,
             unit,
         } = message;
-        let counter = kind == proto::MetricType::Counter as i32;
+        let kind = proto::MetricType::try_from(kind).map_err(|error| error.to_string())?;
+        let counter = kind == proto::MetricType::Counter;
         let stem = name.strip_suffix("_total").unwrap_or(&name);
         if help.is_empty() || !stem.ends_with(&unit) || counter != name.ends_with("_total") {
             return Err(format!("{name}: no help, or wrong unit or type"));
         }
         let mut series = BTreeMap::new();
+        let mut add = |labels: Labels, value| match series.insert(labels, value) {
+            None => Ok(()),
+            Some(_) => Err(format!("{name}: series twice")),
+        };
         for metric in metric {
-            let value = match (counter, metric.counter, metric.gauge) {
-                (true, Some(value), None) | (false, None, Some(value)) => value.value,
-                _ => return Err(format!("{name}: value of another kind")),
-            };
             let labels = metric.label.into_iter().map(|pair| (pair.name, pair.value));
-            if series.insert(labels.collect(), value).is_some() {
-                return Err(format!("{name}: series twice"));
+            let labels: Labels = labels.collect();
+            match (kind, metric.counter, metric.gauge, metric.histogram) {
+                (proto::MetricType::Counter, Some(value), None, None)
+                | (proto::MetricType::Gauge, None, Some(value), None) => add(labels, value.value)?,
+                (proto::MetricType::Histogram, None, None, Some(histogram)) => {
+                    native(&histogram).map_err(|what| format!("{name}: {what}"))?;
+                    for (sample, value) in samples(&histogram) {
+                        add(labels.clone().into_iter().chain(sample).collect(), value)?;
+                    }
+                }
+                _ => return Err(format!("{name}: value of another kind")),
             }
         }
-        let kind = if counter { "counter" } else { "gauge" };
+        let kind = match kind {
+            proto::MetricType::Counter => "counter",
+            proto::MetricType::Gauge => "gauge",
+            proto::MetricType::Histogram => {
+                whole(&series).map_err(|what| format!("{name}: {what}"))?;
+                "histogram"
+            }
+        };
         let twice = families.insert(name.clone(), (kind.to_owned(), series));
         if twice.is_some() {
             return Err(format!("{name}: family twice"));
         }
     }
     Ok(families)
+}
+
+/// The classic samples, with the labels that they have in text.
+fn samples(histogram: &proto::Histogram) -> Vec<(Labels, f64)> {
+    let named = |sample: &str| Labels::from([(SAMPLE.to_owned(), sample.to_owned())]);
+    let count = histogram.sample_count as f64;
+    let bucket = |le: String, below| {
+        let mut labels = named("bucket");
+        labels.insert("le".to_owned(), le);
+        (labels, below)
+    };
+    let buckets = histogram.bucket.iter().map(|one| {
+        let bound = match one.upper_bound {
+            whole if whole.fract() == 0.0 => format!("{whole:.1}"),
+            other => other.to_string(),
+        };
+        bucket(bound, one.cumulative_count as f64)
+    });
+    let rest = [
+        bucket("+Inf".to_owned(), count),
+        (named("sum"), histogram.sample_sum),
+        (named("count"), count),
+    ];
+    buckets.chain(rest).collect()
+}
+
+/// The native buckets by number; nothing where there are none.
+///
+/// # Errors
+/// What makes Prometheus drop the scrape: spans that do not go with the counts, or counts that do
+/// not come to the number of observations.
+pub(crate) fn native(
+    histogram: &proto::Histogram,
+) -> Result<Option<BTreeMap<i32, u64>>, &'static str> {
+    if histogram.schema.is_none() {
+        let empty = histogram.positive_span.is_empty() && histogram.positive_delta.is_empty();
+        return empty
+            .then_some(None)
+            .ok_or("native buckets without a schema");
+    }
+    let mut deltas = histogram.positive_delta.iter();
+    let (mut number, mut count, mut buckets) = (0, 0, BTreeMap::new());
+    for (index, span) in histogram.positive_span.iter().enumerate() {
+        if span.length == 0 || (index > 0 && span.offset <= 0) {
+            return Err("spans that touch");
+        }
+        number += span.offset;
+        for _ in 0..span.length {
+            count += deltas.next().ok_or("more places than counts")?;
+            buckets.insert(
+                number,
+                u64::try_from(count).map_err(|_| "a count below zero")?,
+            );
+            number += 1;
+        }
+    }
+    if deltas.next().is_some() {
+        return Err("more counts than places");
+    }
+    if histogram.zero_count + buckets.values().sum::<u64>() != histogram.sample_count {
+        return Err("native buckets that do not come to the count");
+    }
+    Ok(Some(buckets))
 }
 
 #[test]
@@ -250,6 +423,21 @@ fn the_reader_refuses_what_prometheus_would() {
         "# HELP a_b Help.\n# TYPE a_b counter\na_b 1\n".to_owned(),
     ];
     for body in bad {
+        assert!(text(&body).is_err(), "{body}");
+    }
+    let head = "# HELP h Help.\n# TYPE h histogram\n";
+    let whole = "h_bucket{le=\"1.0\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_count 2\n";
+    assert_eq!(text(&format!("{head}{whole}")).unwrap()["h"].1.len(), 4);
+    for (from, to) in [
+        ("h_sum 3\n", ""),
+        ("h_count 2\n", ""),
+        ("h_count 2", "h_count 3"),
+        ("h_bucket{le=\"+Inf\"} 2\n", ""),
+        ("} 1\n", "} 3\n"),
+        ("h_sum 3", "h 3"),
+        ("h_sum 3", "h_max 3"),
+    ] {
+        let body = format!("{head}{}", whole.replace(from, to));
         assert!(text(&body).is_err(), "{body}");
     }
 }

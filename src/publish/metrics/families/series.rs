@@ -1,10 +1,12 @@
 //! Which series there are, metric by metric, and when one is left out.
 
-use crate::model::{Cause, MigProfile, Reading, Refusal, Snapshot, Source};
+use crate::model::{
+    Cause, DelayRemainder, MigProfile, Quantiles, Reading, Refusal, Snapshot, Source,
+};
 
 use super::super::ProcessStats;
 use super::super::table::{self, Metric};
-use super::{Base, Device, Family, Label, Number, Pass};
+use super::{Base, Family, Label, Number, Pass, Value};
 
 impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
     /// Every family, in the table's order.
@@ -17,7 +19,7 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
     }
 
     fn devices_part(&mut self) -> Result<(), E> {
-        self.gpus_by(&table::GPU_INFO, |gpu| {
+        self.cards_by(&table::GPU_INFO, |gpu| {
             let identity = &*gpu.identity;
             let mig = match (&identity.mig, identity.mig_enabled) {
                 (Some(instance), _) => &*instance.profile,
@@ -34,66 +36,40 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
                 gpu.sharing.label(),
                 mig,
             ];
-            [(labels.map(Label::Text), 1u64.into())]
+            [(labels.map(Label::Text), true)]
         })?;
-        self.gpus_by(&table::GPU_UP, |gpu| is_up(gpu.up).map(|up| ([], up)))?;
-        self.gpus(&table::GPU_TOTAL, |gpu| {
-            Some(gpu.memory.value()?.total.0.into())
-        })?;
+        self.cards_by(&table::GPU_UP, |gpu| is_up(gpu.up).map(|up| ([], up)))?;
+        self.gpus(&table::GPU_TOTAL, |gpu| Some(gpu.memory.value()?.total.0))?;
         self.gpus(&table::GPU_RESERVED, |gpu| {
-            Some(gpu.memory.value()?.reserved.value()?.0.into())
+            Some(gpu.memory.value()?.reserved.value()?.0)
         })?;
-        self.gpus(&table::GPU_USED, |gpu| {
-            Some(gpu.memory.value()?.used.0.into())
+        self.gpus(&table::GPU_USED, |gpu| Some(gpu.memory.value()?.used.0))?;
+        self.gpus(&table::GPU_FREE, |gpu| Some(gpu.memory.value()?.free.0))?;
+        self.gpus(&table::GPU_USED_PEAK, |gpu| Some(gpu.used_peak.value()?.0))?;
+        self.gpus(&table::GPU_PRESSURE, |gpu| Some(gpu.pressure))?;
+        self.gpus_by(&table::GPU_UNATTRIBUTED, |gpu| {
+            let remainders = gpu.unattributed.value().into_iter().flatten();
+            remainders.map(|(reason, bytes)| ([reason.label().into()], bytes.0))
         })?;
-        self.gpus(&table::GPU_FREE, |gpu| {
-            Some(gpu.memory.value()?.free.0.into())
-        })?;
-        self.gpus(&table::GPU_USED_PEAK, |gpu| {
-            Some(gpu.used_peak.value()?.0.into())
-        })?;
-        self.gpus(&table::GPU_PRESSURE, |gpu| Some(gpu.pressure.into()))?;
-        self.start(&table::GPU_UNATTRIBUTED);
-        for index in 0..self.devices.len() {
-            let Device {
-                uuid,
-                view,
-                card_only,
-                ..
-            } = self.devices[index];
-            if let (false, Some(remainders)) = (card_only, view.unattributed.value()) {
-                for (reason, bytes) in remainders {
-                    self.push(Base::Gpu(uuid), [reason.label().into()], bytes.0.into());
-                }
-            }
-        }
-        self.finish()?;
         self.gpus(&table::GPU_UNEXPLAINED, |gpu| {
-            Some(gpu.unexplained.value()?.0.into())
+            Some(gpu.unexplained.value()?.0)
         })?;
-        self.gpus(&table::GPU_TORN, |gpu| Some(gpu.torn_windows.into()))?;
-        self.gpus(&table::GPU_REPLICAS, |gpu| {
-            Some(gpu.replicas.copied()?.into())
-        })?;
+        self.gpus(&table::GPU_TORN, |gpu| Some(gpu.torn_windows))?;
+        self.gpus(&table::GPU_REPLICAS, |gpu| gpu.replicas.copied())?;
         self.gpus(&table::GPU_REPLICAS_ALLOCATED, |gpu| {
-            Some(gpu.replicas_allocated.copied()?.into())
+            gpu.replicas_allocated.copied()
         })?;
-        self.gpus(&table::GPU_TENANTS, |gpu| {
-            Some(gpu.tenants.copied()?.into())
-        })?;
+        self.gpus(&table::GPU_TENANTS, |gpu| gpu.tenants.copied())?;
         self.gpus(&table::GPU_ACTIVE_TENANTS, |gpu| {
-            Some(gpu.active_tenants.copied()?.into())
+            gpu.active_tenants.copied()
         })?;
-        self.gpus(&table::GPU_DISAGREEMENTS, |gpu| {
-            Some(gpu.disagreements.copied()?.into())
-        })?;
-        self.gpus(&table::GPU_BUSY, |gpu| Some(gpu.busy.value()?.0.into()))?;
-        self.gpus(&table::GPU_CONTENDED, |gpu| {
-            Some(gpu.contended.copied()?.into())
-        })?;
-        self.gpus_by(&table::GPU_XIDS, |gpu| {
+        self.gpus(&table::GPU_DISAGREEMENTS, |gpu| gpu.disagreements.copied())?;
+        self.gpus(&table::GPU_BUSY, |gpu| Some(gpu.busy.value()?.0))?;
+        self.gpus(&table::GPU_CONTENDED, |gpu| gpu.contended.copied())?;
+        self.canaries()?;
+        self.cards_by(&table::GPU_XIDS, |gpu| {
             let counts = gpu.xids.iter();
-            counts.map(|(&xid, &count)| ([Label::Number(xid)], count.into()))
+            counts.map(|(&xid, &count)| ([Label::Number(xid)], count))
         })?;
         self.profiles(&table::MIG_MEMORY, |profile| profile.memory.0.into())?;
         self.profiles(&table::MIG_MULTIPROCESSORS, |profile| {
@@ -103,12 +79,54 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
         self.profiles(&table::MIG_INSTANCES, |profile| profile.instances.into())
     }
 
+    fn canaries(&mut self) -> Result<(), E> {
+        self.gpus(&table::GPU_CANARY_DELAY, |gpu| {
+            gpu.canary.delays.value().map(Value::Histogram)
+        })?;
+        self.gpus_by(&table::GPU_CANARY_BASELINE, |gpu| {
+            let baseline = gpu.canary.baseline.value();
+            baseline.into_iter().flat_map(|&quantiles| {
+                let Quantiles {
+                    probes: _,
+                    mean,
+                    p50,
+                    p90,
+                    p99,
+                } = quantiles;
+                [("mean", mean), ("p50", p50), ("p90", p90), ("p99", p99)]
+                    .map(|(statistic, delay)| ([statistic.into()], delay))
+            })
+        })?;
+        self.gpus(&table::GPU_CANARY_STALL, |gpu| gpu.canary.stall.copied())?;
+        self.gpus_by(&table::GPU_CANARY_STATE, |gpu| {
+            let canary = &gpu.canary;
+            let labels = [canary.state.label(), canary.reason.label()];
+            [(labels.map(Label::Text), true)]
+        })?;
+        // A probe that never came back misses those after it, though none was counted yet.
+        self.gpus(&table::GPU_CANARY_MISSED, |gpu| {
+            let canary = &gpu.canary;
+            (canary.delays.value().is_some() || canary.missed > 0).then_some(canary.missed)
+        })?;
+        self.gpus(&table::GPU_CANARY_CLOCK_ERROR, |gpu| gpu.canary.clock_error)?;
+        self.gpus_by(&table::GPU_UNATTRIBUTED_DELAY, |gpu| {
+            let canary = &gpu.canary;
+            // Known in advance, hence there from the first probe on.
+            canary.delays.value().into_iter().flat_map(|_| {
+                DelayRemainder::ALL.map(|reason| {
+                    let delay = canary.unattributed.get(&reason).copied();
+                    ([reason.label().into()], delay.unwrap_or_default().0)
+                })
+            })
+        })
+    }
+
     fn profiles(
         &mut self,
         metric: &'static Metric,
         value: fn(&MigProfile) -> Number,
     ) -> Result<(), E> {
-        self.gpus_by(metric, |gpu| {
+        self.cards_by(metric, |gpu| {
             let profiles = gpu.mig_profiles.value().map_or(&[][..], |all| all);
             profiles
                 .iter()
@@ -152,6 +170,9 @@ impl<'a, E, F: FnMut(&Family<'a>) -> Result<(), E>> Pass<'a, F> {
         self.timed(&table::POD_CONTENDED, |container| {
             container.contended.into()
         })?;
+        self.delay(&table::POD_INFLICTED, |delay| delay.inflicted.0)?;
+        self.delay(&table::POD_EXPOSED, |delay| delay.exposed.0)?;
+        self.delay(&table::POD_EXPOSED_PROBES, |delay| delay.exposed_probes)?;
         self.containers(&table::POD_EXITS, |_, container| {
             Some(([], container.exits_under_pressure.into()))
         })
