@@ -3,6 +3,7 @@
 pub mod attribution;
 pub mod findings;
 pub mod grants;
+pub mod lease;
 pub mod ledger;
 pub mod names;
 pub mod node;
