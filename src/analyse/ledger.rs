@@ -18,15 +18,15 @@
 //!
 //! | scenario: tenant | truly active | said/true active | said/true contended |
 //! |---|---|---|---|
-//! | noisy-neighbour: trainer, never idle | 100 % | 0.97 | 0.86 |
-//! | noisy-neighbour: scorer, short kernels | 86 % | 0.53 | 0.53 |
-//! | noisy-neighbour: two services, short requests | 22-26 % | 1.07 | 1.07 |
-//! | memory-hog: explorer, on and off | 43 % | 1.14 | 2.6 |
-//! | memory-hog: three services | 1-13 % | 1.7-1.8 | 2.3-2.6 |
+//! | noisy-neighbour: trainer, never idle | 100 % | 0.97 | 0.80 |
+//! | noisy-neighbour: scorer, short kernels | 87 % | 0.46 | 0.46 |
+//! | noisy-neighbour: two services, short requests | 24-28 % | 0.90-0.98 | 0.90-0.98 |
+//! | memory-hog: explorer, on and off | 43 % | 1.15 | 2.4 |
+//! | memory-hog: three services | 1-14 % | 1.5-1.7 | 2.2-2.4 |
 //! | quiet: notebook, embedder | under 1 % | 1.02-1.03 | 13 of nearly nothing |
-//! | churn: tenants of a crowd that stay | 38 % each | 0.27-0.58 | 0.27-0.58 |
-//! | churn: short jobs | - | 0.24-0.78 | 0.24-0.77 |
-//! | the card itself: noisy-neighbour, churn, memory-hog | - | - | 0.86, 0.92, 2.5 |
+//! | churn: tenants of a crowd that stay | 36-42 % each | 0.25-0.52 | 0.25-0.51 |
+//! | churn: short jobs | - | 0.20-0.78 | 0.20-0.75 |
+//! | the card itself: noisy-neighbour, churn, memory-hog | - | - | 0.80, 0.91, 2.3 |
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::simulate::plan::{CgroupForm, NodePlan, nanos};
+use crate::simulate::plan::{CgroupForm, Life, NodePlan, nanos};
 
 /// Seconds of one run.
 const LENGTH: f64 = 600.0;
@@ -23,7 +23,11 @@ fn bare(demands: &[Demand]) -> World {
 
 /// The same with a canary.
 fn world(demands: &[Demand]) -> World {
-    let mut world = bare(demands);
+    wanted(bare(demands))
+}
+
+/// Asks for a canary.
+fn wanted(mut world: World) -> World {
     world.add_canaries(CanarySettings::default());
     let wish = CanaryWish {
         gpu: world.devices[0].identity.uuid.clone(),
@@ -141,4 +145,39 @@ fn tenants_do_the_same_with_a_canary_and_without() {
     {
         assert!((with.gpu_seconds.0 - without.gpu_seconds.0).abs() < 1e-3);
     }
+}
+
+#[test]
+fn a_context_that_does_not_fit_is_tried_again() {
+    let build = |_: &mut SmallRng| {
+        let mut node = NodePlan::new(1, 8, CgroupForm::Cgroupfs);
+        let name = "hog".to_owned();
+        let working = 143_771 - 615 - 520 - 200;
+        let workload = Workload::cuda("python3", Demand::HEAVY, MemoryPlan::Flat { working });
+        node.pods = vec![PodPlan {
+            life: Life::Job {
+                run: (30.0, 30.1),
+                gap: (60.0, 60.1),
+            },
+            ..PodPlan::new("default", Naming::Bare { name }, 0, workload)
+        }];
+        node
+    };
+    let mut world = wanted(World::new(build, 5, Moment::default()));
+    let mut state = |seconds: f64| {
+        world.run(nanos(seconds));
+        let (windows, health) = world.collect_canaries();
+        let errors = health.errors.get("out_of_memory").copied();
+        (windows[0].state, windows[0].reason, errors.unwrap_or(0))
+    };
+    let no_room = |errors| (CanaryState::Yielded, CanaryReason::OutOfMemory, errors);
+    assert_eq!(state(1.5), no_room(1));
+    // After 1, 2, 4 and 8 s, and a second to start each time.
+    assert_eq!(state(29.0), no_room(5));
+    assert_eq!(state(60.0), (CanaryState::Running, CanaryReason::Shared, 5));
+    assert_eq!(
+        world.truth().devices.values().next().unwrap().ooms,
+        0,
+        "a tenant's"
+    );
 }
