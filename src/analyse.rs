@@ -1,6 +1,7 @@
 //! Pure functions and state machines: no I/O, no clock, no randomness.
 
 pub mod attribution;
+pub mod contention;
 pub mod findings;
 pub mod grants;
 pub mod lease;
