@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::curiosity::Curiosity;
 use crate::analyse::lease::{LeaseSettings, Leases};
-use crate::analyse::ledger::Ledger;
+use crate::analyse::ledger::{Ledger, LedgerSettings};
 use crate::analyse::names::MergedNames;
 use crate::analyse::node::complete;
 use crate::collect::cluster::ClusterView;
@@ -58,10 +58,10 @@ impl Pipeline {
     ) -> Self {
         let PipelineSettings {
             lease,
-            native_histograms: _,
+            native_histograms,
         } = settings;
         Self {
-            ledger: Ledger::new(),
+            ledger: Ledger::with(LedgerSettings { native_histograms }),
             leases: Leases::new(lease),
             node,
             host: Host::new(book, namespace),

@@ -3,6 +3,7 @@
 mod agent;
 mod cli;
 mod cluster;
+mod contention;
 mod estimator;
 mod host;
 mod house;
