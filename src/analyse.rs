@@ -1,8 +1,10 @@
 //! Pure functions and state machines: no I/O, no clock, no randomness.
 
 pub mod attribution;
+pub mod contention;
 pub mod findings;
 pub mod grants;
+pub mod lease;
 pub mod ledger;
 pub mod names;
 pub mod node;

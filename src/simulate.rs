@@ -1,7 +1,7 @@
 //! A whole simulated node behind the seams of [`crate::model::seams`]: used by `demo` and by
 //! tests that compare the agent's word with [`SimNode::truth`].
 //!
-//! **What it obeys.** Time is shared by process, in slices of about 2 ms; a kernel shorter than
+//! **What it obeys.** Time is shared by process, in slices of about 2.4 ms; a kernel shorter than
 //! the slice yields early. The driver's ring has one sample each 200 ms and one winner a sample.
 //! Memory runs out. Processes end, PIDs come again, containers restart under new ids.
 //! Figures marked as measured are of a real H200 (driver 580.159.04).
@@ -12,6 +12,7 @@
 //! world. Time is what [`SimNode::advance`] is told; reads change nothing, except that in
 //! scenarios with torn lists a read of a process list may bring a memory step forward.
 
+mod canary;
 mod cards;
 mod device;
 mod host;
@@ -28,11 +29,15 @@ mod world;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::model::{Allocations, GpuError, GpuSource, GpuUuid, HostFiles, Moment, Reading};
+use crate::model::{
+    Allocations, CanarySource, GpuError, GpuSource, GpuUuid, HostFiles, Moment, Reading,
+};
+use canary::SimCanaries;
 use host::SimHost;
 use source::SimGpu;
 use world::World;
 
+pub use canary::CanarySettings;
 pub use scenarios::{Scenario, scenarios};
 pub use truth::{
     DeviceTruth, PodTruth, ProcessTruth, Stretch, TenantKey, TenantTruth, TrueOwner, Truth, Turn,
@@ -124,6 +129,13 @@ impl SimNode {
     /// As [`SimNode::open`]; none while the driver is not loaded.
     pub fn gpu_sources(&self) -> Vec<Box<dyn GpuSource>> {
         self.open().unwrap_or_default()
+    }
+
+    /// The node's latency canaries, none of which runs before it is asked for. From then on the
+    /// agent's own pod is on the node. All handles are of the same canaries, as the first call
+    /// asked for them.
+    pub fn canary(&self, settings: CanarySettings) -> Box<dyn CanarySource> {
+        Box::new(SimCanaries::new(self.world.clone(), settings))
     }
 
     /// /proc, /var/log/pods and /var/log/containers as they are at the time of each read.

@@ -117,6 +117,7 @@ fn attribution(bencher: Bencher<'_, '_>, processes: u32) {
     let context = Context {
         names: &run.names,
         grants: &grants,
+        workers: &[],
     };
     bencher
         .counter(ItemsCount::new(processes))

@@ -23,6 +23,19 @@ pub struct Context<'a> {
     pub names: &'a PodNames,
     /// `Unsupported` on a machine without a kubelet.
     pub grants: &'a Reading<Grants>,
+    /// The agent's own canaries, those that ended a moment ago included: tenants of nobody.
+    pub workers: &'a [ProcessKey],
+}
+
+impl Context<'_> {
+    /// Whether a process is one of the agent's canaries: by its key, or by its PID alone where the
+    /// host does not tell who it is.
+    fn is_worker(&self, pid: HostPid, facts: &Reading<Arc<ProcessFacts>>) -> bool {
+        self.workers.iter().any(|worker| match facts {
+            Reading::Value(facts) => facts.key == *worker,
+            Reading::Unsupported | Reading::Failed(_) => worker.pid == pid,
+        })
+    }
 }
 
 /// A proven owner.
@@ -103,6 +116,9 @@ fn named_owner_of(
 ) -> Result<Owner, Remainder> {
     if pid.0 == 0 {
         return Err(Remainder::NoPid);
+    }
+    if context.is_worker(pid, facts) {
+        return Err(Remainder::Canary);
     }
     let facts = match facts {
         Reading::Value(facts) => facts,

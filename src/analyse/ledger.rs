@@ -18,15 +18,15 @@
 //!
 //! | scenario: tenant | truly active | said/true active | said/true contended |
 //! |---|---|---|---|
-//! | noisy-neighbour: trainer, never idle | 100 % | 0.97 | 0.86 |
-//! | noisy-neighbour: scorer, short kernels | 86 % | 0.53 | 0.53 |
-//! | noisy-neighbour: two services, short requests | 22-26 % | 1.07 | 1.07 |
-//! | memory-hog: explorer, on and off | 43 % | 1.14 | 2.6 |
-//! | memory-hog: three services | 1-13 % | 1.7-1.8 | 2.3-2.6 |
+//! | noisy-neighbour: trainer, never idle | 100 % | 0.97 | 0.80 |
+//! | noisy-neighbour: scorer, short kernels | 87 % | 0.46 | 0.46 |
+//! | noisy-neighbour: two services, short requests | 24-28 % | 0.90-0.98 | 0.90-0.98 |
+//! | memory-hog: explorer, on and off | 43 % | 1.15 | 2.4 |
+//! | memory-hog: three services | 1-14 % | 1.5-1.7 | 2.2-2.4 |
 //! | quiet: notebook, embedder | under 1 % | 1.02-1.03 | 13 of nearly nothing |
-//! | churn: tenants of a crowd that stay | 38 % each | 0.27-0.58 | 0.27-0.58 |
-//! | churn: short jobs | - | 0.24-0.78 | 0.24-0.77 |
-//! | the card itself: noisy-neighbour, churn, memory-hog | - | - | 0.86, 0.92, 2.5 |
+//! | churn: tenants of a crowd that stay | 36-42 % each | 0.25-0.52 | 0.25-0.51 |
+//! | churn: short jobs | - | 0.20-0.78 | 0.20-0.75 |
+//! | the card itself: noisy-neighbour, churn, memory-hog | - | - | 0.80, 0.91, 2.3 |
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -35,13 +35,14 @@ use std::time::Duration;
 use crate::analyse::attribution::Context;
 use crate::analyse::grants::Grants;
 use crate::model::{
-    Allocations, Cause, GpuIdentity, GpuUuid, GpuWindow, MigProfile, Moment, NodeSample, PodNames,
-    Reading, Refusal,
+    Allocations, CanaryWindow, Cause, GpuIdentity, GpuUuid, GpuWindow, MigProfile, Moment,
+    NodeSample, PodNames, ProcessKey, Reading, Refusal,
 };
 
 mod container;
 mod device;
 mod peak;
+mod tenancy;
 mod view;
 mod workloads;
 
@@ -67,13 +68,23 @@ struct CardState {
     mig_profiles: Reading<Arc<[MigProfile]>>,
 }
 
+/// What the agent's flags say of the ledger.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerSettings {
+    /// Whether delays are also counted in the buckets of native histograms.
+    pub native_histograms: bool,
+}
+
 /// All that the agent keeps between windows.
 #[derive(Debug, Default)]
 pub struct Ledger {
+    settings: LedgerSettings,
     cards: BTreeMap<GpuUuid, CardState>,
     devices: BTreeMap<GpuUuid, DeviceState>,
     workloads: Workloads,
     refused: BTreeMap<Refusal, u64>,
+    /// Each device's canaries, as it told last.
+    workers: BTreeMap<GpuUuid, Vec<ProcessKey>>,
     allocations: Option<(Reading<Arc<Allocations>>, Reading<Grants>)>,
 }
 
@@ -81,6 +92,14 @@ impl Ledger {
     /// A ledger that has seen nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, with these settings.
+    pub fn with(settings: LedgerSettings) -> Self {
+        Self {
+            settings,
+            ..Self::default()
+        }
     }
 
     /// Takes in everything that is new at `sample.at`. Windows of one card must come in order;
@@ -103,7 +122,23 @@ impl Ledger {
                     .map(|allocations| Grants::new(allocations)),
             )),
         };
-        let context = Context { names, grants };
+        self.workers.retain(|gpu, _| self.devices.contains_key(gpu));
+        for canary in &sample.canaries {
+            self.workers
+                .insert(canary.gpu.clone(), canary.workers.clone());
+        }
+        let workers: Vec<ProcessKey> = self.workers.values().flatten().copied().collect();
+        let context = Context {
+            names,
+            grants,
+            workers: &workers,
+        };
+        // Probes come before the drain of their time; a device that is new comes with its window.
+        let (known, new): (Vec<_>, Vec<_>) = sample
+            .canaries
+            .iter()
+            .partition(|canary| self.devices.contains_key(&canary.gpu));
+        take(&mut self.devices, &known, sample.at);
         for window in &sample.windows {
             let card = self
                 .cards
@@ -116,7 +151,13 @@ impl Ledger {
                     mig_profiles: Reading::Failed(Cause::NotYet),
                 });
             observe_card(card, window);
-            observe_devices(&mut self.devices, &mut self.workloads, window, context);
+            observe_devices(
+                &mut self.devices,
+                &mut self.workloads,
+                window,
+                context,
+                self.settings,
+            );
             if let Some(Reading::Value(drain)) = &window.drain {
                 for (refusal, count) in &drain.refused {
                     *self.refused.entry(*refusal).or_insert(0) += u64::from(*count);
@@ -136,8 +177,15 @@ impl Ledger {
                 });
             card.up = Reading::Failed(*cause);
             card.last_window = sample.at;
-            silence(&mut self.devices, identity, *cause, sample.at);
+            silence(
+                &mut self.devices,
+                identity,
+                *cause,
+                sample.at,
+                self.settings,
+            );
         }
+        take(&mut self.devices, &new, sample.at);
         for (uuid, card) in &mut self.cards {
             if sample.at.since(card.last_window) > STALE {
                 card.up = Reading::Failed(Cause::Stale);
@@ -154,6 +202,14 @@ impl Ledger {
             device.settle(context, sample.at);
         }
         self.workloads.expire(sample.at);
+    }
+}
+
+fn take(devices: &mut BTreeMap<GpuUuid, DeviceState>, canaries: &[&CanaryWindow], now: Moment) {
+    for canary in canaries {
+        if let Some(device) = devices.get_mut(&canary.gpu) {
+            device.contention.take(canary, now);
+        }
     }
 }
 
@@ -175,9 +231,10 @@ fn observe_devices(
     workloads: &mut Workloads,
     window: &GpuWindow,
     context: Context<'_>,
+    settings: LedgerSettings,
 ) {
     if let Reading::Failed(cause) = window.up {
-        silence(devices, &window.card, cause, window.to);
+        silence(devices, &window.card, cause, window.to, settings);
         return;
     }
     let here: HashSet<&GpuUuid> = window
@@ -192,7 +249,9 @@ fn observe_devices(
     for device_window in &window.devices {
         let device = devices
             .entry(device_window.identity.uuid.clone())
-            .or_insert_with(|| DeviceState::new(Arc::clone(&device_window.identity), window.to));
+            .or_insert_with(|| {
+                DeviceState::new(Arc::clone(&device_window.identity), window.to, settings)
+            });
         device.observe(device_window, window.to, context);
         if let Some(drain) = &window.drain {
             device.drain(drain, context, workloads, window.to);
@@ -205,6 +264,7 @@ fn silence(
     card: &Arc<GpuIdentity>,
     cause: Cause,
     now: Moment,
+    settings: LedgerSettings,
 ) {
     let mut known = false;
     for device in devices
@@ -215,7 +275,7 @@ fn silence(
         known = true;
     }
     if !known && card.mig_enabled != Some(true) {
-        let mut device = DeviceState::new(Arc::clone(card), now);
+        let mut device = DeviceState::new(Arc::clone(card), now, settings);
         device.silence(cause);
         devices.insert(card.uuid.clone(), device);
     }

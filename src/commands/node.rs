@@ -9,7 +9,7 @@ use crate::collect::host::{NameBook, RealFiles, prove_pid_namespace};
 use crate::collect::kubelet::{self, KubeletHandle, KubeletSettings, ResourceFilter};
 use crate::collect::nvml::{self, NvmlHandle, NvmlSettings};
 use crate::commands::options::{Cluster, Kubelet, Settings};
-use crate::commands::pipeline::Pipeline;
+use crate::commands::pipeline::{Pipeline, PipelineSettings};
 use crate::model::{Allocations, HostFiles, NodeSample, Reading, Snapshot, Source, SourceHealth};
 
 /// The running parts of this node.
@@ -85,7 +85,12 @@ impl Node {
             nvml,
             kubelet,
             cluster,
-            pipeline: Pipeline::new(settings.node_name.clone(), book, namespace),
+            pipeline: Pipeline::new(
+                settings.node_name.clone(),
+                book,
+                namespace,
+                PipelineSettings::default(),
+            ),
         }
     }
 
@@ -107,9 +112,8 @@ impl Node {
             silent: round.silent,
             canaries: Vec::new(),
         };
-        let step = self
-            .pipeline
-            .step(&sample, &allocations, round.health, kubelet_health, cluster);
+        let health = vec![round.health, kubelet_health];
+        let step = self.pipeline.step(&sample, &allocations, health, cluster);
         if step.ask_kubelet
             && let Some(kubelet) = &self.kubelet
         {

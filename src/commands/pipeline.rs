@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::curiosity::Curiosity;
-use crate::analyse::ledger::Ledger;
+use crate::analyse::lease::{LeaseSettings, Leases};
+use crate::analyse::ledger::{Ledger, LedgerSettings};
 use crate::analyse::names::MergedNames;
 use crate::analyse::node::complete;
 use crate::collect::cluster::ClusterView;
 use crate::collect::host::NameBook;
 use crate::model::{
-    Allocations, Cause, Moment, NodeSample, PodNames, Reading, Snapshot, Source, SourceHealth,
+    Allocations, CanaryWish, Cause, Moment, NodeSample, PodNames, Reading, Snapshot, Source,
+    SourceHealth,
 };
 
 /// Between two looks for names that stay unknown after [`EAGER_LOOKS`].
@@ -19,9 +21,19 @@ const PATIENT: Duration = Duration::from_secs(30);
 /// Looks for unknown names that follow each other without waiting.
 const EAGER_LOOKS: u32 = 5;
 
+/// What the operator may choose of the way from samples to snapshots.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct PipelineSettings {
+    /// By what latency canaries are allowed.
+    pub lease: LeaseSettings,
+    /// Keeps delays in the buckets of a Prometheus native histogram too.
+    pub native_histograms: bool,
+}
+
 /// The agent's memory, and what it needs to say who it is.
 pub struct Pipeline {
     ledger: Ledger,
+    leases: Leases,
     node: Option<Arc<str>>,
     host: Host,
     curiosity: Curiosity,
@@ -32,37 +44,51 @@ pub struct Step {
     pub snapshot: Arc<Snapshot>,
     /// True where the kubelet should be asked before its time.
     pub ask_kubelet: bool,
+    /// What each device's canary shall do from now on.
+    pub wishes: Vec<CanaryWish>,
 }
 
 impl Pipeline {
     /// A pipeline that has seen nothing. `namespace` is the proof that PIDs are the host's.
-    pub fn new(node: Option<Arc<str>>, book: NameBook, namespace: Reading<()>) -> Self {
+    pub fn new(
+        node: Option<Arc<str>>,
+        book: NameBook,
+        namespace: Reading<()>,
+        settings: PipelineSettings,
+    ) -> Self {
+        let PipelineSettings {
+            lease,
+            native_histograms,
+        } = settings;
         Self {
-            ledger: Ledger::new(),
+            ledger: Ledger::with(LedgerSettings { native_histograms }),
+            leases: Leases::new(lease),
             node,
             host: Host::new(book, namespace),
             curiosity: Curiosity::default(),
         }
     }
 
-    /// One step: what is new in, what is known now out.
+    /// One step: what is new in, what is known now out. `health` is that of NVML, the kubelet and
+    /// the canaries, in this order.
     pub fn step(
         &mut self,
         sample: &NodeSample,
         allocations: &Reading<Arc<Allocations>>,
-        nvml: SourceHealth,
-        kubelet: SourceHealth,
+        health: Vec<SourceHealth>,
         cluster: ClusterView,
     ) -> Step {
         let names = self.host.names(sample, allocations, &cluster.names);
         self.ledger.observe(sample, allocations, &names);
-        let sources = vec![nvml, kubelet, self.host.health.clone(), cluster.health];
+        let mut sources = health;
+        sources.extend([self.host.health.clone(), cluster.health]);
         let mut snapshot =
             self.ledger
                 .snapshot(sample.at, self.node.clone(), super::build_info(), sources);
         complete(&mut snapshot, cluster.node);
         let ask_kubelet = self.curiosity.is_roused(&snapshot);
         Step {
+            wishes: self.leases.decide(&snapshot),
             snapshot: Arc::new(snapshot),
             ask_kubelet,
         }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use crate::collect::cluster::ClusterView;
 use crate::collect::host::{NameBook, ProcessTable, prove_pid_namespace};
 use crate::collect::sampler::{Sampler, SamplerSettings};
-use crate::commands::pipeline::Pipeline;
+use crate::commands::pipeline::{Pipeline, PipelineSettings};
 use crate::model::{
-    Allocations, Cause, GpuError, GpuIdentity, GpuSource, GpuUuid, GpuWindow, HostFiles, Moment,
-    NodeSample, Reading, Snapshot, Source, SourceHealth,
+    Allocations, CanarySource, Cause, GpuError, GpuIdentity, GpuSource, GpuUuid, GpuWindow,
+    HostFiles, Moment, NodeSample, Reading, Snapshot, Source, SourceHealth,
 };
-use crate::simulate::{SimNode, UnknownScenario};
+use crate::simulate::{CanarySettings, SimNode, UnknownScenario};
 
 /// The sampler's beat.
 const TICK: Duration = Duration::from_millis(100);
@@ -39,6 +39,7 @@ pub struct SimulatedAgent {
     settings: SamplerSettings,
     cards: BTreeMap<GpuUuid, Card>,
     windows: Vec<GpuWindow>,
+    canaries: Box<dyn CanarySource>,
     pipeline: Pipeline,
     kubelet: Option<(Arc<Allocations>, Moment)>,
     nvml_health: SourceHealth,
@@ -48,7 +49,7 @@ pub struct SimulatedAgent {
 }
 
 impl SimulatedAgent {
-    /// The agent on the scenario's node, at `start`.
+    /// The agent on the scenario's node, at `start`, with latency canaries where they are of use.
     ///
     /// # Errors
     /// [`UnknownScenario`], which lists the names there are.
@@ -58,12 +59,30 @@ impl SimulatedAgent {
         start: Moment,
         settings: SamplerSettings,
     ) -> Result<Self, UnknownScenario> {
+        Self::with(scenario, seed, start, settings, PipelineSettings::default())
+    }
+
+    /// The same, as the operator chose.
+    ///
+    /// # Errors
+    /// As of [`SimulatedAgent::new`].
+    pub fn with(
+        scenario: &str,
+        seed: u64,
+        start: Moment,
+        settings: SamplerSettings,
+        pipeline: PipelineSettings,
+    ) -> Result<Self, UnknownScenario> {
         let node = SimNode::new(scenario, seed, start)?;
         let files = node.host_files();
         let namespace = prove_pid_namespace(&*files, "/proc");
         let book = NameBook::new(Arc::clone(&files), "/var/log/pods", "/var/log/containers");
         Ok(Self {
-            pipeline: Pipeline::new(Some("simulated".into()), book, namespace),
+            pipeline: Pipeline::new(Some("simulated".into()), book, namespace, pipeline),
+            canaries: node.canary(CanarySettings {
+                seed,
+                ..CanarySettings::default()
+            }),
             node,
             files,
             namespace,
@@ -177,6 +196,7 @@ impl SimulatedAgent {
             Some(_) => Reading::Failed(Cause::Stale),
             None => Reading::Failed(Cause::NotYet),
         };
+        let (canaries, canary_health) = self.canaries.collect(now);
         let sample = NodeSample {
             at: now,
             windows: std::mem::take(&mut self.windows),
@@ -186,17 +206,17 @@ impl SimulatedAgent {
                 .filter(|card| card.sampler.is_none())
                 .map(|card| (Arc::clone(&card.identity), card.cause))
                 .collect(),
-            canaries: Vec::new(),
+            canaries,
         };
-        self.pipeline
-            .step(
-                &sample,
-                &allocations,
-                self.nvml_health.clone(),
-                self.kubelet_health.clone(),
-                ClusterView::absent("the simulated node has no API server"),
-            )
-            .snapshot
+        let health = vec![
+            self.nvml_health.clone(),
+            self.kubelet_health.clone(),
+            canary_health,
+        ];
+        let cluster = ClusterView::absent("the simulated node has no API server");
+        let step = self.pipeline.step(&sample, &allocations, health, cluster);
+        self.canaries.steer(step.wishes);
+        step.snapshot
     }
 }
 

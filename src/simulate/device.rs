@@ -3,6 +3,11 @@
 //! A fluid model of time-slicing. Between two events the set of processes with work is constant;
 //! they take turns in a circle, each for its kernel or a whole slice, whichever is shorter, so
 //! each receives time in proportion to its turn. Truth is the integral of just that.
+//!
+//! A newcomer has its own place in the circle, and waits until the turn comes to it: half of the
+//! circle on the mean, all of it at most. That is what was measured: with one, two and three
+//! neighbours of 8 ms kernels, delay grows as 1 : 2 : 3. (One that queued behind whole turns of
+//! all others would wait 1 : 3 : 5.)
 
 mod memory;
 mod queue;
@@ -17,8 +22,9 @@ use super::plan::{Demand, MemoryPlan, NEVER, Nanos, Overhead, Workload, exponent
 use super::truth::{Records, Turn};
 use crate::model::{ContextKind, GpuIdentity, HostPid};
 
-/// A time slice in seconds (measured: about 2 ms).
-const SLICE: f64 = 2e-3;
+/// A time slice in seconds: what reproduces the delay that one, two and three neighbours with
+/// kernels of 8 ms add to a short request (measured: 1.2, 2.4 and 3.6 ms).
+const SLICE: f64 = 2.4e-3;
 /// Part of a saturated card's time in which kernels run; the driver shows 97 or 98 %.
 const EFFICIENCY: f64 = 0.979;
 /// Free memory under this share of the total is pressure.
@@ -139,11 +145,16 @@ pub(super) struct Device {
     pub(super) total: u64,
     pub(super) reserved: u64,
     pub(super) processes: Vec<Process>,
+    /// The worker of its latency canary, which never has work that counts.
+    pub(super) canary: Option<Process>,
     pub(super) busy: f64,
     pub(super) outside_pods: f64,
     pub(super) contended: f64,
     pub(super) pressure: f64,
     pub(super) ooms: u64,
+    /// Integrals over time: turns of processes outside of every pod, and a newcomer's mean wait.
+    pub(super) outside_turns: f64,
+    pub(super) expected_delay: f64,
     /// When something happens here next.
     pub(super) next: Nanos,
     overhead: Overhead,
@@ -151,6 +162,8 @@ pub(super) struct Device {
     settled: Nanos,
     /// Sum of the turns of all processes with work.
     circle: f64,
+    /// Where the turn is in the circle, 0 to 1, seen from the canary's place.
+    hand: f64,
     stalled_until: Nanos,
     /// What processes that have ended since the last sample had run.
     ended: Vec<(u64, f64)>,
@@ -172,16 +185,20 @@ impl Device {
             total,
             reserved,
             processes: Vec::new(),
+            canary: None,
             busy: 0.0,
             outside_pods: 0.0,
             contended: 0.0,
             pressure: 0.0,
             ooms: 0,
+            outside_turns: 0.0,
+            expected_delay: 0.0,
             next: NEVER,
             overhead,
             used: 0,
             settled: 0,
             circle: 0.0,
+            hand: 0.0,
             stalled_until: 0,
             ended: Vec::new(),
             keep: 0,
@@ -192,9 +209,7 @@ impl Device {
     /// Adds a process if its context fits.
     pub(super) fn admit(&mut self, process: Process, now: Nanos, records: &mut Records) -> bool {
         self.settle(now, records);
-        let before = self.unexplained();
-        let more = self.overhead.of(self.processes.len() + 1) - before;
-        if process.memory + more > self.free() {
+        if !self.has_room(&process) {
             self.fail(process.tenant, records);
             return false;
         }
@@ -240,6 +255,7 @@ impl Device {
         if self.under_pressure() {
             self.pressure += elapsed;
         }
+        self.turn(from, now);
         if self.circle <= 0.0 || from < self.stalled_until {
             return;
         }
@@ -259,12 +275,14 @@ impl Device {
                 Some(slot) => {
                     let record = records.get(slot);
                     record.gpu += got;
+                    record.turns += process.turn() * elapsed;
                     let first = record.stamp != stamp;
                     record.stamp = stamp;
                     first
                 }
                 None => {
                     self.outside_pods += got;
+                    self.outside_turns += process.turn() * elapsed;
                     true
                 }
             };

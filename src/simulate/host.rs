@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use super::device::{Place, Process};
+use super::device::{Device, Place, Process};
 use super::lock;
 use super::names;
 use super::plan::{CgroupForm, Qos};
@@ -79,7 +79,7 @@ impl HostFiles for SimHost {
         let world = lock(&self.world);
         match parts(path)[..] {
             ["proc"] => {
-                let processes = world.devices.iter().flat_map(|device| &device.processes);
+                let processes = world.devices.iter().flat_map(Device::contexts);
                 let pids: BTreeSet<u32> = processes.map(|process| process.pid.0).collect();
                 Ok(["1", "self", "stat", "uptime"]
                     .map(str::to_owned)
@@ -136,7 +136,7 @@ impl World {
         let wanted: u32 = pid.parse().map_err(|_| missing())?;
         self.devices
             .iter()
-            .flat_map(|device| &device.processes)
+            .flat_map(Device::contexts)
             .find(|process| process.pid.0 == wanted && wanted > 0)
             .ok_or_else(missing)
     }

@@ -256,6 +256,10 @@ pub(super) enum Fault {
     CardBack(usize),
     DriverUnloaded,
     DriverLoaded,
+    /// Nobody runs on the card for so many seconds.
+    Stall(usize, f64),
+    /// The worker of the device's latency canary dies.
+    CanaryKilled(usize),
     KubeletDown,
     KubeletUp,
 }

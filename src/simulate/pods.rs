@@ -44,7 +44,8 @@ pub(super) struct Pod {
 }
 
 impl World {
-    pub(super) fn start_pod(&mut self, index: usize) {
+    /// Starts a pod of a plan, and says its number.
+    pub(super) fn start_pod(&mut self, index: usize) -> u64 {
         let plan = self.pod_plan(index).clone();
         let round = self.rounds[index];
         self.rounds[index] += 1;
@@ -99,6 +100,7 @@ impl World {
         self.pods.insert(number, pod);
         self.allocations = None;
         self.start_processes(number);
+        number
     }
 
     /// Starts the pod's first container again, under a new id.
@@ -182,7 +184,7 @@ impl World {
             (Life::Crash { xid, .. }, End::Done) => {
                 if let (Some(xid), Some(device)) = (xid, runs) {
                     let until = self.now + nanos(FAULT_STALL);
-                    self.devices[device].stall(self.now, until, &mut self.records);
+                    self.stall(device, until);
                     self.xid(self.devices[device].card, xid);
                 }
                 self.restart(number, restarts);

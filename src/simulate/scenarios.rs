@@ -7,7 +7,7 @@ use rand::rngs::SmallRng;
 
 use super::names::Naming;
 use super::plan::{CgroupForm, Demand, MemoryPlan, NodePlan, PodPlan, Qos, Workload};
-use shared::{churn, many_pods, memory_hog, noisy_neighbour, quiet};
+use shared::{churn, many_pods, memory_hog, noisy_neighbour, now_and_then, quiet};
 use special::{faults, mig, mps};
 
 /// One scenario.
@@ -35,11 +35,16 @@ macro_rules! scenario {
 
 /// All scenarios, the simplest first.
 pub fn scenarios() -> &'static [Scenario] {
-    const ALL: [Scenario; 8] = [
+    const ALL: [Scenario; 9] = [
         scenario!(
             "quiet",
             quiet,
             "one card, four replicas, two pods that do little"
+        ),
+        scenario!(
+            "now-and-then",
+            now_and_then,
+            "one card that rests between short spells of work"
         ),
         scenario!(
             "noisy-neighbour",

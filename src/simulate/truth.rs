@@ -33,6 +33,9 @@ pub struct TenantTruth {
     pub active: Duration,
     /// Of it, the time in which another container or process had work too.
     pub contended: Duration,
+    /// Time in which it had work, times how long it keeps the card once it has it (of all its
+    /// processes). Half of that a second is what it adds to a newcomer's mean wait.
+    pub turn_seconds: f64,
     /// Its processes now.
     pub processes: Vec<HostPid>,
     /// Replicas of this device that the kubelet granted to it.
@@ -62,6 +65,11 @@ pub struct DeviceTruth {
     pub outside_pods: GpuSeconds,
     /// Time in which two or more containers or processes had work.
     pub contended: Duration,
+    /// As [`TenantTruth::turn_seconds`], of processes outside of every pod, ended ones included.
+    pub outside_turn_seconds: f64,
+    /// What a newcomer has to wait on the mean, added up over time: half of everybody's turns, and
+    /// the rest of stalls. A second's is the mean delay of a probe above that on an idle card.
+    pub expected_delay: f64,
     /// Time with less than 5 % of the framebuffer free.
     pub pressure: Duration,
     /// Allocations that failed.
@@ -83,6 +91,8 @@ pub enum TrueOwner {
     Host(Arc<str>),
     /// The driver gives PID 0 for it.
     Nobody,
+    /// The worker of the agent's own latency canary.
+    Canary,
 }
 
 /// One live process with a context.
@@ -163,6 +173,7 @@ pub(super) struct Record {
     pub(super) pod: Arc<str>,
     pub(super) granted: u32,
     pub(super) gpu: f64,
+    pub(super) turns: f64,
     pub(super) active: f64,
     pub(super) contended: f64,
     pub(super) ooms: u64,
@@ -198,6 +209,7 @@ impl Records {
             pod,
             granted,
             gpu: 0.0,
+            turns: 0.0,
             active: 0.0,
             contended: 0.0,
             ooms: 0,

@@ -29,6 +29,7 @@ impl World {
                     gpu_seconds: GpuSeconds(record.gpu),
                     active: Duration::from_secs_f64(record.active),
                     contended: Duration::from_secs_f64(record.contended),
+                    turn_seconds: record.turns,
                     processes: Vec::new(),
                     granted: record.granted,
                     ooms: record.ooms,
@@ -41,7 +42,7 @@ impl World {
             .collect();
         let mut processes = Vec::new();
         for device in &self.devices {
-            for process in &device.processes {
+            for process in device.contexts() {
                 if let Some(tenant) = process.tenant.and_then(|slot| tenants.get_mut(&slot)) {
                     tenant.memory += Bytes(process.memory);
                     tenant.processes.push(process.pid);
@@ -50,7 +51,10 @@ impl World {
                     gpu_uuid: device.identity.uuid.clone(),
                     pid: process.pid,
                     started: StartTime(process.started),
-                    owner: self.owner(process),
+                    owner: match &device.canary {
+                        Some(canary) if canary.id == process.id => TrueOwner::Canary,
+                        _ => self.owner(process),
+                    },
                     memory: Bytes(process.memory),
                     memory_hidden: process.memory_unknown,
                     owner_hidden: process.unreadable,
@@ -86,6 +90,8 @@ impl World {
             busy: GpuSeconds(device.busy),
             outside_pods: GpuSeconds(device.outside_pods),
             contended: Duration::from_secs_f64(device.contended),
+            outside_turn_seconds: device.outside_turns,
+            expected_delay: device.expected_delay,
             pressure: Duration::from_secs_f64(device.pressure),
             ooms: device.ooms,
             xids: card.xid_totals.clone(),

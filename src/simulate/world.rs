@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::canary::Canaries;
 use super::cards;
 use super::device::{Device, End, Place, Process};
 use super::plan::{Fault, HostPlan, NEVER, Nanos, NodePlan, PodPlan, nanos};
@@ -14,7 +15,7 @@ use super::pods::Pod;
 use super::ring::Ring;
 use super::truth::Records;
 use crate::model::{
-    Allocations, GpuError, GpuIdentity, HostPid, Moment, RingRead, RingRow, XidEvent,
+    Allocations, CanaryReason, GpuError, GpuIdentity, HostPid, Moment, RingRead, RingRow, XidEvent,
 };
 
 /// The node was booted so long before the simulation starts.
@@ -60,6 +61,8 @@ pub(super) struct World {
     pub(super) pods: BTreeMap<u64, Pod>,
     pub(super) records: Records,
     pub(super) rng: SmallRng,
+    /// Once the agent has asked for them.
+    pub(super) canaries: Option<Canaries>,
     pub(super) kubelet_up: bool,
     /// Built when asked for, dropped when pods change.
     pub(super) allocations: Option<Arc<Allocations>>,
@@ -92,6 +95,7 @@ impl World {
             pods: BTreeMap::new(),
             records: Records::default(),
             rng,
+            canaries: None,
             kubelet_up: true,
             allocations: None,
             now: 0,
@@ -152,7 +156,8 @@ impl World {
             let agenda = self.agenda.keys().next().map_or(NEVER, |(at, _)| *at);
             let device = earliest(self.devices.iter().map(|device| device.next));
             let ring = earliest(self.cards.iter().map(Card::next_sample));
-            let next = agenda.min(device.1).min(ring.1);
+            let canary = self.canaries.as_ref().map_or((0, NEVER), Canaries::next);
+            let next = agenda.min(device.1).min(ring.1).min(canary.1);
             if next > to {
                 break;
             }
@@ -163,8 +168,10 @@ impl World {
                 }
             } else if device.1 == next {
                 self.happen(device.0);
-            } else {
+            } else if ring.1 == next {
                 self.sample(ring.0);
+            } else {
+                self.canary_happens(canary.0);
             }
         }
         self.now = self.now.max(to);
@@ -175,7 +182,9 @@ impl World {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::StartPod(plan) => self.start_pod(plan),
+            Action::StartPod(plan) => {
+                self.start_pod(plan);
+            }
             Action::StartContainer(pod) => self.start_container(pod),
             Action::ForgetPod(pod) => {
                 self.pods.remove(&pod);
@@ -245,8 +254,10 @@ impl World {
         let taken: BTreeSet<u32> = self
             .devices
             .iter()
-            .flat_map(|device| &device.processes)
-            .map(|process| process.pid.0)
+            .flat_map(Device::contexts)
+            .map(|process| process.pid)
+            .chain(self.starting_canaries())
+            .map(|pid| pid.0)
             .collect();
         let (first, last) = (*self.plan.pids.start(), *self.plan.pids.end());
         // Other programs of the node take PIDs too.
@@ -336,6 +347,12 @@ impl World {
                     self.bring_up(card);
                 }
             }
+            Fault::Stall(card, seconds) => {
+                for device in self.cards[card].devices.clone() {
+                    self.stall(device, self.now + nanos(seconds));
+                }
+            }
+            Fault::CanaryKilled(device) => self.canary_dies(device, CanaryReason::Failed),
             Fault::KubeletDown => self.kubelet_up = false,
             Fault::KubeletUp => self.kubelet_up = true,
         }
@@ -352,6 +369,7 @@ impl World {
             for id in ids {
                 self.process_ended(device, id, End::Killed);
             }
+            self.canary_dies(device, CanaryReason::GpuDown);
         }
     }
 
@@ -382,7 +400,8 @@ impl Card {
     }
 }
 
-fn earliest(times: impl Iterator<Item = Nanos>) -> (usize, Nanos) {
+/// The first of the earliest.
+pub(super) fn earliest(times: impl Iterator<Item = Nanos>) -> (usize, Nanos) {
     times
         .enumerate()
         .min_by_key(|(_, at)| *at)

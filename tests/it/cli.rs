@@ -170,6 +170,7 @@ fn scenarios_are_listed() {
         .collect();
     let wanted = [
         "quiet",
+        "now-and-then",
         "noisy-neighbour",
         "memory-hog",
         "churn",

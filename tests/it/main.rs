@@ -4,6 +4,7 @@ mod agent;
 mod canary;
 mod cli;
 mod cluster;
+mod contention;
 mod estimator;
 mod host;
 mod house;

@@ -4,6 +4,7 @@
     reason = "helpers of tests, which clippy does not take for tests"
 )]
 
+mod canary;
 mod physics;
 mod scenarios;
 
@@ -191,7 +192,7 @@ fn an_unknown_scenario_is_refused_with_the_names_there_are() {
 #[test]
 fn every_scenario_has_a_page_and_a_line() {
     let names: BTreeSet<_> = scenarios().iter().map(|scenario| scenario.name).collect();
-    assert_eq!(names.len(), 8);
+    assert_eq!(names.len(), 9);
     for scenario in scenarios() {
         assert!(scenario.page.starts_with(&format!("# {}\n", scenario.name)));
         assert!(scenario.page.contains("Look at:"));
@@ -206,7 +207,7 @@ proptest! {
     /// second is counted twice, and time never runs back.
     #[test]
     fn sums_hold_at_any_time(
-        scenario in 0..8_usize,
+        scenario in 0..9_usize,
         seed: u64,
         steps in prop::collection::vec(0.0..20.0_f64, 1..12),
     ) {

@@ -18,7 +18,7 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 use slicewatch::collect::cluster::ClusterView;
-use slicewatch::commands::pipeline::Pipeline;
+use slicewatch::commands::pipeline::{Pipeline, PipelineSettings};
 use slicewatch::model::{GpuWindow, Moment, NodeSample, Reading, Source, SourceHealth};
 use slicewatch::publish::http::{HttpState, bind, serve};
 use tokio::sync::{mpsc, watch};
@@ -177,7 +177,9 @@ async fn turn(shape: Shape, windows: u32, root: &Path) -> anyhow::Result<Outcome
     ));
 
     let book = node::name_book(root);
-    let mut pipeline = Pipeline::new(Some("node".into()), book, Reading::Value(()));
+    let node = Some("node".into());
+    let settings = PipelineSettings::default();
+    let mut pipeline = Pipeline::new(node, book, Reading::Value(()), settings);
     let mut answer = shape.allocations();
     let mut now = start;
     let mut before = BTreeMap::new();
@@ -200,8 +202,7 @@ async fn turn(shape: Shape, windows: u32, root: &Path) -> anyhow::Result<Outcome
         let step = pipeline.step(
             &sample,
             &Reading::Value(answer.clone()),
-            up(Source::Nvml, now),
-            up(Source::Kubelet, now),
+            vec![up(Source::Nvml, now), up(Source::Kubelet, now)],
             ClusterView::absent("the benchmark has no API server"),
         );
         drop(sample);

@@ -74,6 +74,7 @@ fn a_log_file_that_names_another_pod_than_the_uid_is_not_believed() {
     let context = Context {
         names: &names,
         grants: &NO_KUBELET,
+        workers: &[],
     };
     let owner = |pod, container| {
         owner_of(
@@ -105,6 +106,7 @@ fn a_process_that_outlived_its_pod_is_nobodys_once_the_name_is_anothers() {
         let context = Context {
             names,
             grants: &NO_KUBELET,
+            workers: &[],
         };
         owner_of(HostPid(1), &facts(1, 1, Some("uid-a"), Some("ca")), context)
     };
@@ -149,6 +151,7 @@ fn attributed(list: &ProcessList, grants: &Reading<Grants>) -> Attributed {
         Context {
             names: &names(),
             grants,
+            workers: &[],
         },
     )
 }
@@ -282,6 +285,42 @@ fn a_remainder_with_a_row_of_unknown_size_is_absent_not_zero() {
     let known = process(3, 5, facts(3, 1, None, None));
     let all = attributed(&list(50, vec![unknown, gone, known]), &NO_KUBELET);
     assert_eq!(all.remainders, [(Remainder::ProcessGone, Bytes(7))].into());
+}
+
+#[test]
+fn the_agents_own_canary_is_nobodys_tenant() {
+    let worker = |pid, started| ProcessKey {
+        pid: HostPid(pid),
+        started: StartTime(started),
+    };
+    let list = list(
+        15,
+        vec![
+            // A worker, in the cgroup of the agent's own pod.
+            process(1, 1, facts(1, 5, Some("uid-a"), Some("ca"))),
+            // Its PID, taken by another process since.
+            process(2, 2, facts(2, 9, Some("uid-b"), Some("cb"))),
+            // Not known by the host: its PID is all there is.
+            process(3, 4, Reading::Failed(Cause::PermissionDenied)),
+            process(4, 8, Reading::Failed(Cause::ProcessGone)),
+        ],
+    );
+    let all = attribute(
+        &list,
+        Context {
+            names: &names(),
+            grants: &NO_KUBELET,
+            workers: &[worker(1, 5), worker(2, 5), worker(3, 5)],
+        },
+    );
+    let expected = [
+        (Remainder::Canary, Bytes(5)),
+        (Remainder::ProcessGone, Bytes(8)),
+    ];
+    assert_eq!(all.remainders, expected.into());
+    assert_eq!(all.holdings.len(), 1);
+    assert_eq!(all.processes[1].owner.as_ref().unwrap().pod.as_ref(), "b");
+    assert_eq!(all.unexplained, Reading::Value(SignedBytes(0)));
 }
 
 #[test]

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::peak::SlidingMax;
+use crate::analyse::contention::{Charge, TenantId};
 use crate::analyse::workload::workload_of;
 use crate::model::{
-    Bytes, Evidence, GpuSeconds, Moment, PodNames, PodStatus, PodUid, ProcessKey, Reading, Workload,
+    Bytes, ContainerDelay, DelaySeconds, Evidence, GpuSeconds, Moment, PodNames, PodStatus, PodUid,
+    ProcessKey, Reading, Weight, Workload,
 };
 
 /// Counters and the peak of a gone container stay this long: longer than a scrape period.
@@ -16,6 +18,8 @@ pub const LINGER: Duration = Duration::from_secs(75);
 /// Counters never fall while the container is the same one (by UID).
 #[derive(Debug)]
 pub(super) struct ContainerState {
+    /// Another one for each container that ever had the name.
+    pub(super) tenant: TenantId,
     pub(super) pod_uid: Option<PodUid>,
     /// Once known it stays, whatever the API server says or forgets later: its GPU time goes to one
     /// workload.
@@ -40,11 +44,19 @@ pub(super) struct ContainerState {
     pub(super) active: Duration,
     pub(super) contended: Duration,
     pub(super) exits_under_pressure: u64,
+    /// Without its turn, which is not counted but known or not.
+    pub(super) delay: ContainerDelay,
 }
 
 impl ContainerState {
-    pub(super) fn new(pod_uid: Option<PodUid>, evidence: Evidence, now: Moment) -> Self {
+    pub(super) fn new(
+        tenant: TenantId,
+        pod_uid: Option<PodUid>,
+        evidence: Evidence,
+        now: Moment,
+    ) -> Self {
         Self {
+            tenant,
             pod_uid,
             status: None,
             evidence,
@@ -63,7 +75,22 @@ impl ContainerState {
             active: Duration::ZERO,
             contended: Duration::ZERO,
             exits_under_pressure: 0,
+            delay: ContainerDelay {
+                inflicted: DelaySeconds(0.0),
+                exposed: DelaySeconds(0.0),
+                exposed_probes: 0.0,
+                turn: None,
+                weight: Weight::Share,
+            },
         }
+    }
+
+    /// Adds what a window of probes puts down to it.
+    pub(super) fn charge(&mut self, charge: Charge) {
+        self.delay.inflicted += charge.inflicted;
+        self.delay.exposed += charge.exposed;
+        self.delay.exposed_probes += charge.exposed_probes;
+        self.delay.weight = charge.weight;
     }
 
     /// Looks for the pod's status, until it is found.

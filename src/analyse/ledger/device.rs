@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::LedgerSettings;
 use super::container::{ContainerState, LINGER};
 use super::peak::SlidingMax;
+use super::tenancy::{Rest, tenancy};
 use super::workloads::Workloads;
 use crate::analyse::attribution::{Attributed, Context, attribute, owner_of};
+use crate::analyse::contention::{Charge, Contention, Tenancy, TenantId};
 use crate::analyse::grants::{Advertised, ContainerLabels};
 use crate::model::{
     Bytes, Cause, ContextKind, DeviceWindow, Drain, Evidence, GpuIdentity, GpuSeconds, Memory,
@@ -38,10 +41,11 @@ pub(super) struct DeviceState {
     pub(super) active_tenants: Reading<u32>,
     pub(super) advertised: Reading<Option<Advertised>>,
     pub(super) containers: BTreeMap<ContainerLabels, ContainerState>,
+    pub(super) contention: Contention,
 }
 
 impl DeviceState {
-    pub(super) fn new(identity: Arc<GpuIdentity>, now: Moment) -> Self {
+    pub(super) fn new(identity: Arc<GpuIdentity>, now: Moment, settings: LedgerSettings) -> Self {
         Self {
             identity,
             up: Reading::Failed(Cause::NotYet),
@@ -60,6 +64,7 @@ impl DeviceState {
             active_tenants: Reading::Failed(Cause::NotYet),
             advertised: Reading::Failed(Cause::NotYet),
             containers: BTreeMap::new(),
+            contention: Contention::new(settings.native_histograms),
         }
     }
 
@@ -159,10 +164,10 @@ impl DeviceState {
         if self.is_another(labels, uid) {
             self.containers.remove(labels);
         }
-        let container = self
-            .containers
-            .entry(labels.clone())
-            .or_insert_with(|| ContainerState::new(uid.cloned(), evidence, now));
+        let container = self.containers.entry(labels.clone()).or_insert_with(|| {
+            let tenant = self.contention.new_tenant();
+            ContainerState::new(tenant, uid.cloned(), evidence, now)
+        });
         if container.pod_uid.is_none() {
             container.pod_uid = uid.cloned();
         }
@@ -194,7 +199,7 @@ impl DeviceState {
 
     /// Takes in what the kubelet granted, and ends what is neither granted nor resident.
     pub(super) fn settle(&mut self, context: Context<'_>, now: Moment) {
-        let Context { names, grants } = context;
+        let Context { names, grants, .. } = context;
         let granted = match grants {
             Reading::Value(grants) => grants.of_device(&self.identity),
             Reading::Unsupported | Reading::Failed(_) => BTreeMap::new(),
@@ -234,6 +239,7 @@ impl DeviceState {
             container.present || now.since(container.last_present) < LINGER
         });
         self.peak.expire(now);
+        self.contention.expire(now);
     }
 
     /// The card said nothing, or nothing usable: gauges end, counters stay.
@@ -259,6 +265,9 @@ impl DeviceState {
             other => {
                 self.ring = other.as_ref().map(|_| ());
                 self.active_tenants = other.as_ref().map(|_| 0);
+                if matches!(other, Reading::Unsupported) {
+                    self.contention.drain(None, now);
+                }
                 return;
             }
         };
@@ -267,6 +276,7 @@ impl DeviceState {
         // Under MPS one server has everybody's time: it says nothing about clients.
         if self.mps {
             self.active_tenants = Reading::Unsupported;
+            self.contention.drain(None, now);
             return;
         }
         if drain.samples == 0 {
@@ -276,6 +286,7 @@ impl DeviceState {
         }
         let mut pods: HashMap<PodName, GpuSeconds> = HashMap::new();
         let mut others = Vec::new();
+        let mut rest = Rest::default();
         let mut received: HashMap<ContainerLabels, (GpuSeconds, u32)> = HashMap::new();
         for row in &drain.rows {
             match owner_of(row.pid, &row.facts, context) {
@@ -289,7 +300,16 @@ impl DeviceState {
                     entry.0 += row.time;
                     entry.1 += row.samples;
                 }
-                Ok(_) | Err(_) => others.push(row.time),
+                // The agent's own canary is nobody's neighbour.
+                Err(Remainder::Canary) => rest.canary += row.time,
+                Err(Remainder::HostProcess) => {
+                    rest.host += row.time;
+                    others.push(row.time);
+                }
+                Ok(_) | Err(_) => {
+                    rest.unknown += row.time;
+                    others.push(row.time);
+                }
             }
         }
         let activity = Activity {
@@ -305,6 +325,12 @@ impl DeviceState {
         let longest = active.values().max().copied().unwrap_or_default();
         self.contended += (of_pods - longest).min(activity.of(drain.busy));
         self.active_tenants = Reading::Value(pods.len() as u32);
+        let of_containers = received.iter().filter_map(|(labels, (time, _))| {
+            let container = self.containers.get(labels)?;
+            Some((container.tenant, *time))
+        });
+        let tenancy = tenancy(drain, of_containers, &rest);
+        self.charge(&tenancy, now);
         for (labels, (time, samples)) in received {
             let neighbours = of_all - active.get(&labels.pod_name()).copied().unwrap_or_default();
             if let Some(container) = self.containers.get_mut(&labels) {
@@ -316,6 +342,22 @@ impl DeviceState {
                 let active = activity.of(time);
                 container.active += active;
                 container.contended += active.min(neighbours);
+            }
+        }
+    }
+
+    /// Puts the delays of the drain's time down to containers.
+    fn charge(&mut self, tenancy: &Tenancy, now: Moment) {
+        let tenants: HashSet<TenantId> = self.containers.values().map(|c| c.tenant).collect();
+        self.contention.retain(|tenant| tenants.contains(&tenant));
+        let charges = self.contention.drain(Some(tenancy), now);
+        let charges: HashMap<TenantId, Charge> = charges
+            .into_iter()
+            .map(|charge| (charge.tenant, charge))
+            .collect();
+        for container in self.containers.values_mut() {
+            if let Some(charge) = charges.get(&container.tenant) {
+                container.charge(*charge);
             }
         }
     }
@@ -339,9 +381,9 @@ impl Activity {
 /// What a granted container without a process holds: 0 only where every process is accounted
 /// for; else one of the unknown ones may be its own.
 fn absent_memory(list: &Attributed) -> Reading<Bytes> {
-    let unknown = list.processes.iter().any(
-        |process| matches!(process.owner, Err(remainder) if remainder != Remainder::HostProcess),
-    );
+    let known = [Remainder::HostProcess, Remainder::Canary];
+    let mut owners = list.processes.iter().map(|process| &process.owner);
+    let unknown = owners.any(|owner| matches!(owner, Err(rest) if !known.contains(rest)));
     if list.complete && !unknown {
         Reading::Value(Bytes(0))
     } else {

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::container::ContainerState;
 use super::device::DeviceState;
-use super::{CardState, Ledger, PEAK_WINDOW};
+use super::{CardState, Ledger, LedgerSettings, PEAK_WINDOW};
+use crate::analyse::contention::TenantId;
 use crate::analyse::findings::findings;
 use crate::analyse::grants::{ContainerLabels, Grants};
 use crate::model::snapshot::{Owner, SCHEMA};
 use crate::model::{
-    BuildInfo, Bytes, CanaryReason, CanaryView, Cause, ContainerView, GpuView, Memory, Moment,
-    PodName, ProcessView, Reading, Refusal, Remainder, Snapshot, Source, SourceHealth,
+    BuildInfo, Bytes, Cause, ContainerDelay, ContainerView, GpuView, Memory, Moment, PodName,
+    ProcessView, Reading, Refusal, Remainder, Snapshot, Source, SourceHealth,
 };
 
 impl Ledger {
@@ -191,7 +192,13 @@ fn device_view(
             active: container.active,
             contended: container.contended,
             exits_under_pressure: container.exits_under_pressure,
-            delay: Reading::Unsupported,
+            delay: match device.contention.probed() {
+                true => Reading::Value(ContainerDelay {
+                    turn: device.contention.turn_of(container.tenant),
+                    ..container.delay
+                }),
+                false => Reading::Unsupported,
+            },
             claims: match grants {
                 Reading::Value(grants) => grants.claims(labels).to_vec(),
                 _ => Vec::new(),
@@ -281,7 +288,15 @@ fn device_view(
             Some(card) if device.identity.parent.is_none() => card.mig_profiles.clone(),
             _ => Reading::Unsupported,
         },
-        canary: CanaryView::off(CanaryReason::NotYet),
+        canary: {
+            let tenants = device.containers.values().map(|container| container.tenant);
+            let places: HashMap<TenantId, usize> = tenants
+                .enumerate()
+                .map(|(place, tenant)| (tenant, place))
+                .collect();
+            let place = |tenant| places.get(&tenant).copied();
+            device.contention.view(now, place)
+        },
         containers,
         processes,
     }
@@ -289,7 +304,7 @@ fn device_view(
 
 /// A MIG-enabled card, or one that was never heard: identity, health and faults alone.
 fn card_view(card: &CardState, now: Moment) -> GpuView {
-    let unknown = DeviceState::new(Arc::clone(&card.identity), now);
+    let unknown = DeviceState::new(Arc::clone(&card.identity), now, LedgerSettings::default());
     let heard = Heard {
         grants: &Reading::Unsupported,
         age: None,

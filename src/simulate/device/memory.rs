@@ -3,14 +3,48 @@
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use super::{Device, FLOOR};
+use super::{Device, FLOOR, Process};
 use crate::model::{Bytes, Cause, Memory, RawProcess, Reading};
 use crate::simulate::plan::{MIB, MemoryPlan, NEVER, Nanos, exponential, nanos};
 use crate::simulate::truth::Records;
 
 impl Device {
     pub(in crate::simulate) fn unexplained(&self) -> u64 {
-        self.overhead.of(self.processes.len())
+        self.overhead.of(self.contexts().count())
+    }
+
+    /// Every process with a context.
+    pub(in crate::simulate) fn contexts(&self) -> impl Iterator<Item = &Process> {
+        self.processes.iter().chain(&self.canary)
+    }
+
+    /// Whether another context fits.
+    pub(super) fn has_room(&self, process: &Process) -> bool {
+        let more = self.overhead.of(self.contexts().count() + 1) - self.unexplained();
+        process.memory + more <= self.free()
+    }
+
+    /// Adds the worker of a canary if its context fits.
+    pub(in crate::simulate) fn admit_canary(
+        &mut self,
+        worker: Process,
+        now: Nanos,
+        records: &mut Records,
+    ) -> bool {
+        self.settle(now, records);
+        let fits = self.has_room(&worker);
+        if fits {
+            self.canary = Some(worker);
+            self.count_used();
+        }
+        fits
+    }
+
+    /// The worker of a canary ends.
+    pub(in crate::simulate) fn remove_canary(&mut self, now: Nanos, records: &mut Records) {
+        self.settle(now, records);
+        self.canary = None;
+        self.count_used();
     }
 
     pub(in crate::simulate) fn used(&self) -> u64 {
@@ -35,7 +69,7 @@ impl Device {
     }
 
     pub(in crate::simulate) fn rows(&self, into: &mut Vec<RawProcess>) {
-        into.extend(self.processes.iter().map(|process| RawProcess {
+        into.extend(self.contexts().map(|process| RawProcess {
             pid: process.pid,
             kind: process.kind,
             used: if process.memory_unknown {
@@ -47,7 +81,7 @@ impl Device {
     }
 
     pub(super) fn count_used(&mut self) {
-        let rows: u64 = self.processes.iter().map(|process| process.memory).sum();
+        let rows: u64 = self.contexts().map(|process| process.memory).sum();
         self.used = rows + self.unexplained();
     }
 

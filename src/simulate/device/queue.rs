@@ -1,4 +1,4 @@
-//! What is seen of the time-slicing queue: the ring's stretches, and the canary's.
+//! What is seen of the time-slicing queue: the ring's stretches, and a newcomer's wait.
 
 use std::time::Duration;
 
@@ -22,6 +22,30 @@ impl Device {
             }
         }
         busy
+    }
+
+    /// The turn goes round, and what a newcomer has to wait on the mean is added up.
+    pub(super) fn turn(&mut self, from: Nanos, to: Nanos) {
+        let elapsed = (to - from) as f64 * 1e-9;
+        let stalled = self.stalled_until.saturating_sub(from) as f64 * 1e-9;
+        self.expected_delay += self.circle / 2.0 * elapsed;
+        if stalled > 0.0 {
+            self.expected_delay += (stalled - elapsed / 2.0) * elapsed;
+        } else if self.circle > 0.0 {
+            self.hand = (self.hand + elapsed / self.circle).fract();
+        }
+    }
+
+    /// How long a newcomer waits who comes at `now`, up to which this device has nothing to do:
+    /// for the end of a stall, and until the turn comes to its place.
+    pub(in crate::simulate) fn wait(&self, now: Nanos) -> Nanos {
+        if self.circle <= 0.0 {
+            return self.stalled_until.saturating_sub(now);
+        }
+        let runs_from = self.settled.max(self.stalled_until);
+        let passed = now.saturating_sub(runs_from) as f64 * 1e-9 / self.circle;
+        let left = 1.0 - (self.hand + passed).fract();
+        self.stalled_until.saturating_sub(now) + (left * self.circle * 1e9) as Nanos
     }
 
     /// The processes that take turns now.

@@ -35,6 +35,29 @@ pub(super) fn quiet(rng: &mut SmallRng) -> NodePlan {
     node
 }
 
+pub(super) fn now_and_then(_: &mut SmallRng) -> NodePlan {
+    let mut node = NodePlan::new(1, 4, SYSTEMD);
+    let spell = |base: &str, demand, gap, begins| PodPlan {
+        container: "job",
+        begins,
+        life: Life::Job {
+            run: (20.0, 40.0),
+            gap,
+        },
+        ..PodPlan::new(
+            "research",
+            job(base, 28_912_340),
+            0,
+            Workload::cuda("python3", demand, flat(2_048)),
+        )
+    };
+    node.pods = vec![
+        spell("hourly-retrain", Demand::HEAVY, (60.0, 90.0), 5.0),
+        spell("hourly-score", Demand::MEDIUM, (120.0, 180.0), 20.0),
+    ];
+    node
+}
+
 pub(super) fn noisy_neighbour(rng: &mut SmallRng) -> NodePlan {
     let mut node = NodePlan::new(1, 4, SYSTEMD);
     node.overhead = Overhead::default();

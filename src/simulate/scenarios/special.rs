@@ -83,6 +83,8 @@ pub(super) fn faults(rng: &mut SmallRng) -> NodePlan {
         (320.0, Fault::DriverLoaded),
         (400.0, Fault::KubeletDown),
         (430.0, Fault::KubeletUp),
+        (450.0, Fault::Stall(0, 4.0)),
+        (520.0, Fault::CanaryKilled(0)),
     ];
     let host = |cgroup, program, kind, context: u64| HostPlan {
         device: 0,

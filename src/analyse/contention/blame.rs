@@ -1,0 +1,179 @@
+//! Who is charged for the delay of one window.
+//!
+//! By turns where those are known: p is charged in proportion to a_p T_p, the part of the time in
+//! which it has work times how long it then keeps the GPU; that is what it adds to a newcomer's
+//! wait. Else by share of the GPU's time. A window is weighed by turns where tenants with known
+//! turns had at least half of the time that tenants had; another one takes part with the common
+//! turn, and is told to be weighed by share.
+//!
+//! One window has about fifteen winners of samples, so shares are averaged over a few windows,
+//! until they change by more than chance does: then they begin anew.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::TenantId;
+use super::circle::activities;
+use super::turns::Turns;
+use crate::model::Weight;
+
+/// Part of the newest window in the mean: five windows, about.
+const NEWEST: f64 = 1.0 / 3.0;
+/// A mean of so many windows, for telling chance from change.
+const WINDOWS: f64 = 5.0;
+/// Standard errors that chance explains.
+const CHANCE: f64 = 3.0;
+/// A tenant whose mean share fell below it, and that had nothing, is left out.
+const LEAST_SHARE: f64 = 1e-3;
+/// Without a window for so long, the mean begins anew.
+const GAP: Duration = Duration::from_secs(10);
+/// Tenants weighed by turns, those with most time; the others by share.
+pub(super) const MOST: usize = 16;
+
+/// Mean shares of the newest windows.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    mean: BTreeMap<TenantId, f64>,
+    at: Duration,
+}
+
+impl Shares {
+    /// Takes in a window's shares, which are means over so many samples of the ring.
+    pub(super) fn push(&mut self, at: Duration, window: &BTreeMap<TenantId, f64>, samples: u32) {
+        let of = |shares: &BTreeMap<TenantId, f64>, tenant| shares.get(tenant).copied();
+        let errors = (1.0 + 1.0 / WINDOWS) / f64::from(samples.max(1));
+        let tenants = self.mean.keys().chain(window.keys());
+        let changed = tenants.into_iter().any(|tenant| {
+            let before = of(&self.mean, tenant).unwrap_or(0.0);
+            let now = of(window, tenant).unwrap_or(0.0);
+            let part = ((before + now) / 2.0).min(1.0);
+            (now - before).abs() > CHANCE * (part * (1.0 - part) * errors).sqrt()
+        });
+        if changed || at.saturating_sub(self.at) > GAP {
+            self.mean.clone_from(window);
+        } else {
+            for mean in self.mean.values_mut() {
+                *mean *= 1.0 - NEWEST;
+            }
+            for (tenant, share) in window {
+                *self.mean.entry(*tenant).or_default() += NEWEST * share;
+            }
+            self.mean
+                .retain(|tenant, mean| *mean >= LEAST_SHARE || window.contains_key(tenant));
+        }
+        self.mean.retain(|_, mean| *mean > 0.0);
+        self.at = at;
+    }
+
+    /// Forgets tenants that are no more.
+    pub(super) fn retain(&mut self, lives: impl Fn(TenantId) -> bool) {
+        self.mean.retain(|tenant, _| lives(*tenant));
+    }
+}
+
+/// A tenant's part in one window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Part {
+    pub(super) tenant: TenantId,
+    /// Of the delay; all parts add up to one.
+    pub(super) blame: f64,
+    /// Part of the time in which it had work.
+    pub(super) active: f64,
+    pub(super) weight: Weight,
+}
+
+/// Everybody's part in the delay of a window, who has most time first; empty where nobody has any.
+pub(super) fn parts(shares: &Shares, turns: &Turns) -> Vec<Part> {
+    let mut shares: Vec<(TenantId, f64)> = shares.mean.iter().map(|(p, s)| (*p, *s)).collect();
+    shares.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let all: f64 = shares.iter().map(|(_, share)| share).sum();
+    if all <= 0.0 {
+        return Vec::new();
+    }
+    let count = shares.len() as f64;
+    let mut parts: Vec<Part> = shares
+        .iter()
+        .map(|(tenant, share)| Part {
+            tenant: *tenant,
+            blame: share / all,
+            active: (share * count).min(1.0),
+            weight: Weight::Share,
+        })
+        .collect();
+    let known: f64 = shares
+        .iter()
+        .filter(|(tenant, _)| turns.of(*tenant).known)
+        .map(|(_, share)| share)
+        .sum();
+    if known < 0.5 * all {
+        return parts;
+    }
+    let heaviest = &mut parts[..shares.len().min(MOST)];
+    let of: Vec<f64> = shares.iter().take(MOST).map(|(_, share)| *share).collect();
+    let seconds: Vec<f64> = heaviest
+        .iter()
+        .map(|part| turns.of(part.tenant).seconds)
+        .collect();
+    let active = activities(&of, &seconds);
+    let weights: Vec<f64> = active.iter().zip(&seconds).map(|(a, t)| a * t).collect();
+    let sum: f64 = weights.iter().sum();
+    let theirs: f64 = heaviest.iter().map(|part| part.blame).sum();
+    if sum > 0.0 {
+        for ((part, active), weight) in heaviest.iter_mut().zip(active).zip(weights) {
+            part.active = active;
+            part.blame = theirs * weight / sum;
+            if turns.of(part.tenant).known {
+                part.weight = Weight::Turn;
+            }
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: TenantId = TenantId(10);
+    const B: TenantId = TenantId(11);
+
+    fn push(shares: &mut Shares, second: u64, window: &[(TenantId, f64)]) {
+        let window = window.iter().copied().collect();
+        shares.push(Duration::from_secs(second), &window, 15);
+    }
+
+    fn of(shares: &Shares, tenant: TenantId) -> f64 {
+        shares.mean.get(&tenant).copied().unwrap_or(0.0)
+    }
+
+    #[test]
+    fn chance_is_averaged_and_change_is_seen_at_once() {
+        let mut shares = Shares::default();
+        push(&mut shares, 3, &[(A, 0.6), (B, 0.4)]);
+        push(&mut shares, 6, &[(A, 0.4), (B, 0.6)]);
+        assert!((of(&shares, A) - (0.4 + 0.4) / 1.5).abs() < 1e-9);
+        push(&mut shares, 9, &[(A, 1.0)]);
+        assert_eq!((of(&shares, A), of(&shares, B)), (1.0, 0.0));
+        // A newcomer with one sample of fifteen may have been there before.
+        push(&mut shares, 12, &[(A, 14.0 / 15.0), (B, 1.0 / 15.0)]);
+        assert!((of(&shares, B) - 1.0 / 45.0).abs() < 1e-9);
+        push(&mut shares, 60, &[(B, 0.1)]);
+        assert_eq!((of(&shares, A), of(&shares, B)), (0.0, 0.1));
+    }
+
+    #[test]
+    fn nobody_has_no_part_and_without_turns_share_is_the_weight() {
+        let mut shares = Shares::default();
+        assert!(parts(&shares, &Turns::default()).is_empty());
+        push(&mut shares, 3, &[(A, 0.6), (B, 0.2)]);
+        let parts = parts(&shares, &Turns::default());
+        let told: Vec<_> = parts
+            .iter()
+            .map(|part| (part.tenant, part.blame, part.active, part.weight))
+            .collect();
+        assert_eq!(
+            told,
+            [(A, 0.75, 1.0, Weight::Share), (B, 0.25, 0.4, Weight::Share)]
+        );
+    }
+}
