@@ -38,6 +38,8 @@ mod supervisor;
 mod trace;
 pub mod worker;
 
+pub use worker::NAME as CUDA_LIBRARY;
+
 use board::Board;
 use supervisor::{Command, Supervisor};
 

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::analyse::lease::CanaryMode;
+use crate::collect::canary::{self, CUDA_LIBRARY, Canaries, CanarySettings};
 use crate::collect::clock::Clock;
 use crate::collect::cluster::{self, Access, ClusterHandle, ClusterSettings, ClusterView};
 use crate::collect::host::{NameBook, RealFiles, prove_pid_namespace};
 use crate::collect::kubelet::{self, KubeletHandle, KubeletSettings, ResourceFilter};
 use crate::collect::nvml::{self, NvmlHandle, NvmlSettings};
 use crate::commands::options::{Cluster, Kubelet, Settings};
-use crate::commands::pipeline::{Pipeline, PipelineSettings};
-use crate::model::{Allocations, HostFiles, NodeSample, Reading, Snapshot, Source, SourceHealth};
+use crate::commands::pipeline::Pipeline;
+use crate::model::{
+    Allocations, CanarySource, HostFiles, NodeSample, Reading, Snapshot, Source, SourceHealth,
+};
 
 /// The running parts of this node.
 pub struct Node {
@@ -18,6 +22,7 @@ pub struct Node {
     nvml: NvmlHandle,
     kubelet: Option<KubeletHandle>,
     cluster: Result<ClusterHandle, &'static str>,
+    canaries: Option<Canaries>,
     pipeline: Pipeline,
 }
 
@@ -85,11 +90,12 @@ impl Node {
             nvml,
             kubelet,
             cluster,
+            canaries: canaries(settings, clock),
             pipeline: Pipeline::new(
                 settings.node_name.clone(),
                 book,
                 namespace,
-                PipelineSettings::default(),
+                settings.pipeline.clone(),
             ),
         }
     }
@@ -106,18 +112,25 @@ impl Node {
             Ok(cluster) => cluster.current(),
             Err(why) => ClusterView::absent(why),
         };
+        let (canaries, canary_health) = match &mut self.canaries {
+            Some(canaries) => canaries.collect(now),
+            None => (Vec::new(), no_canary()),
+        };
         let sample = NodeSample {
             at: now,
             windows: round.windows,
             silent: round.silent,
-            canaries: Vec::new(),
+            canaries,
         };
-        let health = vec![round.health, kubelet_health];
+        let health = vec![round.health, kubelet_health, canary_health];
         let step = self.pipeline.step(&sample, &allocations, health, cluster);
         if step.ask_kubelet
             && let Some(kubelet) = &self.kubelet
         {
             kubelet.nudge();
+        }
+        if let Some(canaries) = &mut self.canaries {
+            canaries.steer(step.wishes);
         }
         step.snapshot
     }
@@ -125,6 +138,41 @@ impl Node {
     /// Ends the threads, within half a second.
     pub fn stop(self) {
         self.nvml.stop();
+    }
+}
+
+/// The canaries, unless they are switched off.
+fn canaries(settings: &Settings, clock: Clock) -> Option<Canaries> {
+    if settings.pipeline.lease.mode == CanaryMode::Off {
+        return None;
+    }
+    let beside_nvml = || {
+        let folder = settings.nvml_library.as_ref()?.parent()?;
+        Some(folder.join(CUDA_LIBRARY)).filter(|path| path.exists())
+    };
+    let settings = CanarySettings {
+        library: settings.canary.library.clone().or_else(beside_nvml),
+        clock,
+        ..settings.canary.clone()
+    };
+    match canary::start(settings) {
+        Ok(canaries) => Some(canaries),
+        Err(error) => {
+            tracing::warn!(%error, "no latency canary: its thread did not start");
+            None
+        }
+    }
+}
+
+/// Canaries that are switched off.
+fn no_canary() -> SourceHealth {
+    SourceHealth {
+        source: Source::Canary,
+        up: Reading::Unsupported,
+        detail: "no latency canary, by --canary off".into(),
+        errors: BTreeMap::new(),
+        duration: None,
+        last_success: None,
     }
 }
 

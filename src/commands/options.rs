@@ -10,7 +10,11 @@ use std::time::Duration;
 use clap::Args;
 use serde::Deserialize;
 
+use crate::analyse::lease::{CanaryMode, LeaseSettings};
+use crate::collect::canary::CanarySettings;
 use crate::collect::sampler::SamplerSettings;
+use crate::commands::pipeline::PipelineSettings;
+use crate::model::GpuUuid;
 
 /// Where the kubelet listens unless told otherwise.
 pub const KUBELET_SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
@@ -231,6 +235,8 @@ pub struct Settings {
     pub container_log_dir: String,
     pub assume_host_pid_namespace: bool,
     pub sampler: SamplerSettings,
+    pub canary: CanarySettings,
+    pub pipeline: PipelineSettings,
 }
 
 impl Options {
@@ -366,6 +372,16 @@ impl Options {
                 mend: "write a ratio from 0 to below 1, such as 0.05 for five percent",
             });
         }
+        let canary = CanarySettings::default();
+        let rate = self.canary_rate.unwrap_or(canary.rate);
+        if !(0.1..=200.0).contains(&rate) {
+            return Err(OptionsError::Value {
+                name: "canary-rate",
+                value: rate.to_string(),
+                mend: "write 0.1 to 200 probes a second: at 1,000 tenants lose 3 % of their time",
+            });
+        }
+        let proc_root = text("proc-root", self.proc_root, "/proc")?;
         Ok(Settings {
             listen: self
                 .listen
@@ -389,7 +405,7 @@ impl Options {
                 _ => Cluster::OfEnvironment,
             },
             gpu_resources: self.gpu_resources.unwrap_or_default(),
-            proc_root: text("proc-root", self.proc_root, "/proc")?,
+            proc_root: proc_root.clone(),
             pod_log_dir: text("pod-log-dir", self.pod_log_dir, "/var/log/pods")?,
             container_log_dir: text(
                 "container-log-dir",
@@ -402,6 +418,32 @@ impl Options {
                 drain_period,
                 floor_ratio,
                 ..default
+            },
+            canary: CanarySettings {
+                rate,
+                library: self.cuda_library,
+                trace: self.canary_trace,
+                proc_root,
+                ..canary
+            },
+            pipeline: PipelineSettings {
+                lease: LeaseSettings {
+                    mode: match self.canary.unwrap_or_default() {
+                        Canary::Auto => CanaryMode::Auto,
+                        Canary::Always => CanaryMode::Always,
+                        Canary::Off => CanaryMode::Off,
+                    },
+                    floor_ratio,
+                    under_mps: self.canary_under_mps.unwrap_or(false),
+                    mig_instances: self
+                        .canary_mig_instances
+                        .into_iter()
+                        .flatten()
+                        .map(GpuUuid::new)
+                        .collect(),
+                    ..LeaseSettings::default()
+                },
+                native_histograms: self.native_histograms.unwrap_or(false),
             },
         })
     }

@@ -12,6 +12,7 @@ use super::node::Node;
 use super::options::{Options, Period, settings};
 use super::remote::{Remote, RemoteArgs};
 use super::simulated::SimulatedAgent;
+use crate::analyse::lease::CanaryMode;
 use crate::collect::clock::Clock;
 use crate::collect::sampler::SamplerSettings;
 use crate::model::{GpuSeconds, Reading, Snapshot};
@@ -189,7 +190,13 @@ async fn local(
     config: Option<&std::path::Path>,
     duration: Duration,
 ) -> anyhow::Result<Stretch> {
-    let mut node = Node::start(&settings(options, config)?);
+    // A look of a few seconds disturbs no tenant, unless it is asked to.
+    let probes = options.canary.is_some();
+    let mut settings = settings(options, config)?;
+    if !probes {
+        settings.pipeline.lease.mode = CanaryMode::Off;
+    }
+    let mut node = Node::start(&settings);
     let end = tokio::time::Instant::now() + duration;
     let mut stretch = Stretch::new(node.step());
     while tokio::time::Instant::now() < end {

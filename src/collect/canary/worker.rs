@@ -16,7 +16,7 @@ use super::raw::page::{MAGIC, SLOTS, Shared};
 use crate::collect::nvml::library::ROOTS;
 
 /// What the loader knows CUDA's driver library as.
-const NAME: &str = "libcuda.so.1";
+pub const NAME: &str = "libcuda.so.1";
 /// In /proc; at most 15 bytes.
 const PROCESS_NAME: &std::ffi::CStr = c"slicewatch-cana";
 
