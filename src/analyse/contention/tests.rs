@@ -236,6 +236,8 @@ fn any_event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Whatever comes in whatever order: at every instant the charges ever made and the remainders
     /// are the histogram's sum, none is negative or not a number, nobody is exposed to more probes
     /// than there were, and no counter falls.

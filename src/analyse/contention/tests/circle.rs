@@ -225,7 +225,7 @@ fn within(said: f64, truth: f64, part: f64, what: &str) {
 fn of_a_heavy_and_a_medium_tenant_with_equal_time_each_is_charged_for_what_its_end_saves() {
     // Turns of 3 and 1 ms; the heavy one has work two thirds of the time: both have half the GPU.
     let (heavy, medium) = (bursty(2, 3.0, 2.0 / 3.0, 0.5), steady(3, 1.0));
-    for seed in 0..5 {
+    for seed in 0..3 {
         let mut bench = Bench::new(seed);
         bench.run(60, &[heavy]);
         bench.run(60, &[medium]);
@@ -236,11 +236,6 @@ fn of_a_heavy_and_a_medium_tenant_with_equal_time_each_is_charged_for_what_its_e
             (truth.run(600, &[medium]), truth.run(600, &[heavy]))
         };
         let what = format!("seed {seed}, {:?}", of(&both));
-        println!(
-            "{what} {} {}",
-            both.mean() - without_heavy.mean(),
-            both.mean() - without_medium.mean()
-        );
         within(
             both.by(heavy),
             both.mean() - without_heavy.mean(),
@@ -263,16 +258,16 @@ fn of_a_heavy_and_a_medium_tenant_with_equal_time_each_is_charged_for_what_its_e
 fn one_heavy_tenant_among_three_light_ones_is_first_in_every_minute() {
     let heavy = steady(2, 3.0);
     let light: Vec<Tenant> = (3..6).map(|id| bursty(id, 0.4, 0.3, 0.2)).collect();
-    for seed in 0..3 {
+    for seed in 0..2 {
         let mut bench = Bench::new(seed);
         let tenants = [heavy, light[0], light[1], light[2]];
-        let told = bench.run(600, &tenants);
-        assert_eq!(told.first, [heavy.id; 10]);
+        let told = bench.run(300, &tenants);
+        assert_eq!(told.first, [heavy.id; 5]);
         // And once the heavy one rests half the time, seen apart or not.
         let resting = bursty(2, 3.0, 0.5, 0.5);
         bench.run(60, &light);
-        let told = bench.run(600, &[resting, light[0], light[1], light[2]]);
-        assert_eq!(told.first, [heavy.id; 10], "{told:?}");
+        let told = bench.run(300, &[resting, light[0], light[1], light[2]]);
+        assert_eq!(told.first, [heavy.id; 5], "{told:?}");
     }
 }
 
@@ -310,7 +305,7 @@ fn six_bursty_tenants_that_come_one_after_the_other_are_told_apart() {
     for present in 1..=tenants.len() {
         bench.run(90, &tenants[..present]);
     }
-    let told = bench.run(900, &tenants);
+    let told = bench.run(600, &tenants);
     for (tenant, turn) in tenants.iter().zip(turns).take(3) {
         within(told.by(*tenant), 0.3 * turn / 2.0, 0.35, "inflicted");
     }

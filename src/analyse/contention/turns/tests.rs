@@ -86,6 +86,8 @@ fn the_inverse_is_that_of_the_matrix() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Whatever windows come, turns are finite and above zero, and their number is bounded.
     #[test]
     fn turns_are_finite(
