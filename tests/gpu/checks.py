@@ -5,6 +5,7 @@ import signal
 import time
 
 import figures
+from canary_checks import CANARY_CHECKS
 from rig import cpu_seconds, cpu_seconds_by_stat, resident, wait_for
 
 GIB_IN_MIB = 1024
@@ -330,4 +331,5 @@ CHECKS = {
     "killed": check_killed,
     "drain": check_drain,
     "overhead": check_overhead,
+    **CANARY_CHECKS,
 }
