@@ -225,8 +225,9 @@ def section(outcome):
     lines = ["", f"## {outcome['check']}: {word} ({outcome['seconds']:.0f} s)", ""]
     if outcome.get("error"):
         lines += ["Not finished:", "", "```", outcome["error"].strip(), "```", ""]
+    lines += [f"- {note}" for note in (outcome.get("figures") or {}).get("notes", [])]
     if outcome["limits"]:
-        lines += ["| figure | value | limit | |", "|---|---|---|---|"]
+        lines += ["", "| figure | value | limit | |", "|---|---|---|---|"]
     for row in outcome["limits"]:
         unit = f" {row['unit']}" if row["unit"] else ""
         kept = "ok" if row["kept"] else "**broken**"

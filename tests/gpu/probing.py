@@ -12,6 +12,51 @@ RATE = 20.0
 START_SECONDS = 40
 # Probes come to the trace, and a tenant's requests to its record, at most so late.
 LATE_SECONDS = 1.5
+# Lists are read once a second and published with the window.
+WINDOW_SECONDS = 2.5
+# The ring is drained every 3 s: after this, the ledger knows of a change.
+DRAIN_SECONDS = 5.0
+# Clocks and caches after a start.
+SETTLE_SECONDS = 3.0
+# A phase that is shorter says nothing.
+SHORTEST_SECONDS = 4.0
+FOREVER = 36000
+MEDIUM = {"kernel_ms": 0.5}
+# An agent that does not probe.
+OFF = ("--kubeconfig", "none", "--assume-host-pid-namespace", "--canary", "off")
+
+
+def window():
+    """Until a snapshot shows what is there now."""
+    time.sleep(WINDOW_SECONDS)
+
+
+def drain():
+    """Until the ledger knows of a change."""
+    time.sleep(DRAIN_SECONDS)
+
+
+def settle():
+    """Until what was started runs evenly."""
+    time.sleep(SETTLE_SECONDS)
+
+
+def budget(rig, usual):
+    """Seconds that a check may take."""
+    return rig.arguments.seconds or usual
+
+
+def start(rig, pods):
+    """Starts tenants, {pod: options}, and waits for them all."""
+    tenants = {pod: rig.tenant(pod, seconds=FOREVER, **load) for pod, load in pods.items()}
+    for tenant in tenants.values():
+        tenant.wait_for_line("ready", 30)
+    return tenants
+
+
+def idler(rig):
+    """A tenant that holds a context and does nothing: it keeps the canary up."""
+    rig.tenant("idler", "--idle", seconds=FOREVER).wait_for_line("ready", 30)
 
 
 def host_time(snapshot):
