@@ -74,8 +74,10 @@ def parse_arguments(words=None):
     parser.add_argument("--minutes", type=float, default=5.0, help="length of `share` (default 5)")
     parser.add_argument("--overhead-seconds", type=int, default=120,
                         help="length of each of the three phases of `overhead` (default 120)")
+    parser.add_argument("--seconds", type=float, help="time for each `canary-` check (default: its own)")
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(CHECKS), metavar="NAME,...",
                         help=f"of {', '.join(CHECKS)}")
+    parser.add_argument("--port", type=int, default=9735, help="where the agent listens, on 127.0.0.1")
     parser.add_argument("--cgroup-root", default="/sys/fs/cgroup", help="where cgroup v2 is mounted")
     parser.add_argument("--agent-arg", action="append", default=[], metavar="ARG",
                         help="one more argument of the agent, as --agent-arg=--flag; again for more")

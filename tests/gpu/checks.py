@@ -5,6 +5,10 @@ import signal
 import time
 
 import figures
+from canary_blame import check_canary_blame
+from canary_cost import check_canary_cost
+from canary_faults import check_canary_faults
+from canary_memory import check_canary_memory
 from rig import cpu_seconds, cpu_seconds_by_stat, resident, wait_for
 
 GIB_IN_MIB = 1024
@@ -330,4 +334,8 @@ CHECKS = {
     "killed": check_killed,
     "drain": check_drain,
     "overhead": check_overhead,
+    "canary-cost": check_canary_cost,
+    "canary-memory": check_canary_memory,
+    "canary-blame": check_canary_blame,
+    "canary-faults": check_canary_faults,
 }

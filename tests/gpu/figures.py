@@ -136,10 +136,55 @@ def cpu_seconds_of_stat(stat, ticks_a_second):
     return (int(fields[11]) + int(fields[12])) / ticks_a_second
 
 
+def parent_of_stat(stat):
+    """The parent's PID of /proc/PID/stat."""
+    return int(stat[stat.rindex(")") + 2 :].split()[1])
+
+
 def status_bytes(status, field):
-    """A field of /proc/PID/status in bytes; None where it is not there."""
+    """A field of /proc/PID/status or smaps_rollup in bytes; None where it is not there."""
     match = re.search(rf"^{re.escape(field)}:\s+(\d+) kB$", status, re.MULTILINE)
     return int(match[1]) * 1024 if match else None
+
+
+def power(text):
+    """Mean of what nvidia-smi printed, lines of "watts, megahertz"; None where it printed none."""
+    rows = []
+    for line in text.splitlines():
+        try:
+            watts, megahertz = (float(field) for field in line.split(","))
+        except ValueError:
+            continue  # cut off, or not supported
+        rows.append((watts, megahertz))
+    means = [sum(column) / len(rows) for column in zip(*rows)] if rows else [None, None]
+    return {"watts": means[0], "sm_mhz": means[1], "power_readings": len(rows)}
+
+
+def next_gap(kernel_ms, gap_ms, share, want):
+    """The rest between requests of one kernel that would have given the wanted share of time."""
+    if share <= 0:
+        return gap_ms
+    took = kernel_ms / share - gap_ms
+    return round(max(0.0, kernel_ms / want - took), 4)
+
+
+def pairs(gpu):
+    """Who waited because of whom, with names."""
+    pods = [row["pod"] for row in gpu["containers"]]
+    return [
+        {**pair, "victim": pods[pair["victim"]], "aggressor": pods[pair["aggressor"]]}
+        for pair in gpu["canary"]["pairs"]
+    ]
+
+
+def went_down(rows):
+    """How often a counter was lower than in the moment before: of pods' GPU time, probes and faults."""
+    count = 0
+    for before, after in zip(rows, rows[1:]):
+        counters = [(before[name], after[name]) for name in ("probes", "xid_31")]
+        counters += [(value, after["gpu_seconds"].get(pod)) for pod, value in before["gpu_seconds"].items()]
+        count += sum(1 for old, new in counters if None not in (old, new) and new < old)
+    return count
 
 
 class Limits:
@@ -180,8 +225,9 @@ def section(outcome):
     lines = ["", f"## {outcome['check']}: {word} ({outcome['seconds']:.0f} s)", ""]
     if outcome.get("error"):
         lines += ["Not finished:", "", "```", outcome["error"].strip(), "```", ""]
+    lines += [f"- {note}" for note in (outcome.get("figures") or {}).get("notes", [])]
     if outcome["limits"]:
-        lines += ["| figure | value | limit | |", "|---|---|---|---|"]
+        lines += ["", "| figure | value | limit | |", "|---|---|---|---|"]
     for row in outcome["limits"]:
         unit = f" {row['unit']}" if row["unit"] else ""
         kept = "ok" if row["kept"] else "**broken**"

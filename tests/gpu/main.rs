@@ -48,9 +48,12 @@ macro_rules! checks {
         #[test]
         #[cfg_attr(not(feature = "gpu-tests"), ignore = "needs a real GPU: --features gpu-tests")]
         fn $name() {
-            check(stringify!($name));
+            check(&stringify!($name).replace('_', "-"));
         }
     )*};
 }
 
-checks! { share memory peak killed drain overhead }
+checks! {
+    share memory peak killed drain overhead
+    canary_cost canary_memory canary_blame canary_faults
+}

@@ -18,7 +18,6 @@ import uuid
 
 import figures
 
-ADDRESS = "127.0.0.1:9735"
 
 
 class CannotRun(Exception):
@@ -53,6 +52,30 @@ def cpu_seconds_by_stat(pid):
     return figures.cpu_seconds_of_stat(stat, os.sysconf("SC_CLK_TCK"))
 
 
+def descendants(pid):
+    """The processes that a process started, and theirs."""
+    children = {}
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:
+            continue  # it ended meanwhile
+        children.setdefault(figures.parent_of_stat(text), []).append(int(stat.parent.name))
+    found, look = [], [pid]
+    while look:
+        more = children.get(look.pop(), [])
+        found += more
+        look += more
+    return found
+
+
+def proportional(pid):
+    """Memory of a process by /proc/PID/smaps_rollup in bytes: resident, its part of what is shared, its own."""
+    rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+    fields = ("Rss", "Pss", "Private_Clean", "Private_Dirty")
+    return {field: figures.status_bytes(rollup, field) for field in fields}
+
+
 def resident(pid):
     """Resident memory of a process in bytes."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
@@ -63,8 +86,8 @@ def resident(pid):
 class Tenant:
     """A load in a pod of its own."""
 
-    def __init__(self, pod, process, report):
-        self.pod, self.process, self.report = pod, process, report
+    def __init__(self, pod, process, report, record=None):
+        self.pod, self.process, self.report, self.record = pod, process, report, record
 
     def lines(self, kind=None):
         """What it reported so far."""
@@ -110,15 +133,15 @@ class Tenant:
 class Agent:
     """The agent under test."""
 
-    def __init__(self, process, log):
-        self.process, self.log = process, log
+    def __init__(self, process, log, port):
+        self.process, self.log, self.port = process, log, port
         # From SIGTERM to its end; None while it was not asked, or had ended by itself.
         self.stop_seconds = None
         # No proxy, whatever the environment says.
         self._http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def _get(self, path, accept):
-        request = urllib.request.Request(f"http://{ADDRESS}{path}", headers={"Accept": accept})
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers={"Accept": accept})
         try:
             with self._http.open(request, timeout=5) as answer:
                 return answer.read().decode()
@@ -220,15 +243,25 @@ class Rig:
         self.calibration = json.loads(done.stdout.splitlines()[-1])
         self.gpu_uuid = self.calibration["gpu_uuid"]
 
-    def tenant(self, pod, *options, **more):
-        """Starts a load in a new pod: `kernel_ms=8` is `--kernel-ms 8`; options as they are."""
-        report = self.out / f"tenant-{self.check}-{pod}.jsonl"
-        report.unlink(missing_ok=True)
-        command = [self.arguments.tenant, "--report", str(report), *options]
+    def tenant(self, pod, *options, record=False, **more):
+        """Starts a load in a new pod: `kernel_ms=8` is `--kernel-ms 8`; options as they are. With
+        `record` it writes each request, one by one."""
+        command = [self.arguments.tenant, *options]
         if "--idle" not in options:
             command += ["--iterations-per-ms", repr(self.calibration["iterations_per_ms"])]
         for key, value in more.items():
             command += [f"--{key.replace('_', '-')}", str(value)]
+        return self.program(pod, command, record)
+
+    def program(self, pod, command, record=False):
+        """Starts any program that reports as a tenant does in a new pod."""
+        report = self.out / f"tenant-{self.check}-{pod}.jsonl"
+        report.unlink(missing_ok=True)
+        command = [*command, "--report", str(report)]
+        requests = report.with_suffix(".requests") if record else None
+        if requests:
+            requests.unlink(missing_ok=True)
+            command += ["--record", str(requests)]
         # The shell moves itself into the pod's cgroup and then becomes the tenant, so that no
         # process of the GPU is ever seen outside.
         process = subprocess.Popen(
@@ -237,19 +270,26 @@ class Rig:
             stdout=self._open("tenants.log"),
             stderr=subprocess.STDOUT,
         )
-        tenant = Tenant(pod, process, report)
+        tenant = Tenant(pod, process, report, requests)
         self._tenants.append(tenant)
         return tenant
 
-    def agent(self, name):
-        """Starts the agent and waits until it shows the GPU."""
+    def agent(self, name, *options, number=0, environment=None):
+        """Starts the agent, with more options and environment, and waits until it shows the GPU.
+        Those that run beside one another have numbers: each has a port of its own."""
+        port = self.arguments.port + number
         log = self.out / f"agent-{name}.log"
-        command = [self.arguments.agent, "agent", "--listen", ADDRESS, "--kubelet-socket", "none"]
+        command = [self.arguments.agent, "agent", "--listen", f"127.0.0.1:{port}", "--kubelet-socket", "none"]
         command += ["--pod-log-dir", str(self.pod_logs), "--container-log-dir", str(self.container_logs)]
-        command += self.arguments.agent_arg
-        output = self._open(log.name)
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-        agent = Agent(process, log)
+        command += [*options, *self.arguments.agent_arg]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._open(log.name),
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+        )
+        agent = Agent(process, log, port)
         self._agents.append(agent)
 
         def shows_memory():
@@ -272,11 +312,14 @@ class Rig:
         self._tenants.append(Tenant(f"bare-{name}", process, path))
         return process, path
 
-    def end(self, pod):
-        """Ends one tenant."""
-        for tenant in self._tenants:
-            if tenant.pod == pod:
-                tenant.stop()
+    def end(self, *pods):
+        """Ends some tenants, all at once."""
+        ending = [tenant for tenant in self._tenants if tenant.pod in pods]
+        for tenant in ending:
+            if tenant.process.poll() is None:
+                tenant.process.terminate()
+        for tenant in ending:
+            tenant.stop()
 
     def clear(self):
         """Ends what a check started; how long each agent took to end (None: it had ended before)."""

@@ -53,6 +53,18 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value = "fixed")]
     pub(crate) gaps: Gaps,
 
+    /// Requests come in bursts of this mean length, in milliseconds
+    #[arg(long, value_name = "MS", value_parser = positive, requires = "burst_off_ms")]
+    pub(crate) burst_on_ms: Option<f64>,
+
+    /// Mean rest between bursts, in milliseconds
+    #[arg(long, value_name = "MS", value_parser = positive, requires = "burst_on_ms")]
+    pub(crate) burst_off_ms: Option<f64>,
+
+    /// How the lengths of bursts and of the rests between them are spread
+    #[arg(long, value_enum, default_value = "exponential")]
+    pub(crate) bursts: Gaps,
+
     /// Seed of the random rests; the process id where not given
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
@@ -107,6 +119,28 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "MS", value_parser = not_negative, default_value = "250")]
     pub(crate) peak_hold_ms: f64,
 
+    /// Device memory that grows by this much again and again, and is kept; 0 for none. A step that
+    /// does not fit is reported as refused and tried again
+    #[arg(long, value_name = "MIB", default_value_t = 0)]
+    pub(crate) grow_mib: u64,
+
+    /// When it begins to grow, after the load
+    #[arg(long, value_name = "S", value_parser = not_negative, default_value = "1")]
+    pub(crate) grow_at_s: f64,
+
+    /// From one step of growth to the next
+    #[arg(long, value_name = "MS", value_parser = positive, default_value = "100")]
+    pub(crate) grow_every_ms: f64,
+
+    /// Steps of growth in all [default: as many as fit, and then refusals]
+    #[arg(long, value_name = "N")]
+    pub(crate) grow_steps: Option<u64>,
+
+    /// Make an illegal access this long after the load began, and end: the driver reports Xid 31
+    #[arg(long, value_name = "S", value_parser = not_negative,
+          conflicts_with_all = ["idle", "calibrate", "step_mib", "peak_mib", "grow_mib"])]
+    pub(crate) fault_at_s: Option<f64>,
+
     /// Begin the load at this wall-clock time, so that several tenants begin together
     #[arg(long, value_name = "UNIX_SECONDS", value_parser = positive)]
     pub(crate) start_at: Option<f64>,
@@ -114,6 +148,11 @@ pub(crate) struct Arguments {
     /// Where the JSON lines go; - for the standard output
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub(crate) report: PathBuf,
+
+    /// Write each request here, 24 bytes: when it was asked for and done, in nanoseconds of the
+    /// host's CLOCK_MONOTONIC, and when its first kernel began, by the GPU's clock; little endian
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["idle", "calibrate"])]
+    pub(crate) record: Option<PathBuf>,
 
     /// Print cumulative figures this often as well, in seconds
     #[arg(long, value_name = "S", value_parser = positive)]
@@ -178,6 +217,26 @@ mod tests {
         assert!(parse(&["--calibrate"]).is_ok());
         let load = parse(&["--kernel-ms", "8", "--iterations-per-ms", "50000"]).unwrap();
         assert_eq!(load.turns(), Ok(400_000));
+    }
+
+    #[test]
+    fn what_cannot_go_together_is_refused() {
+        let load = ["--iterations-per-ms", "1"];
+        for bad in [
+            &["--burst-on-ms", "5"][..],
+            &["--idle", "--record", "x"],
+            &["--idle", "--fault-at-s", "1"],
+            &["--fault-at-s", "1", "--grow-mib", "1"],
+        ] {
+            assert!(parse(&[&load[..], bad].concat()).is_err(), "{bad:?}");
+        }
+        for good in [
+            &["--burst-on-ms", "5", "--burst-off-ms", "5"][..],
+            &["--record", "x", "--fault-at-s", "1"],
+            &["--idle", "--grow-mib", "1", "--peak-mib", "5"],
+        ] {
+            assert!(parse(&[&load[..], good].concat()).is_ok(), "{good:?}");
+        }
     }
 
     #[test]

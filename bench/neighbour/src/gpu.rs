@@ -8,9 +8,12 @@ use clap::ValueEnum;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
-/// The kernel, with the NUL that the driver expects.
+/// The kernels, with the NUL that the driver expects.
 const PTX: &str = concat!(include_str!("burn.ptx"), "\0");
-const ENTRY: &CStr = c"burn";
+const BURN: &CStr = c"burn";
+const POKE: &CStr = c"poke";
+/// Where the illegal access goes: no card maps its first page.
+const NOWHERE: sys::CUdeviceptr = 16;
 
 /// Why the GPU cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -138,10 +141,58 @@ impl Allocation {
     }
 }
 
+/// A word of the host's memory that kernels write to.
+#[derive(Clone, Copy)]
+struct Stamp {
+    host: *mut u64,
+    device: sys::CUdeviceptr,
+}
+
+impl Stamp {
+    fn new() -> Result<Self, GpuError> {
+        const FLAGS: u32 = sys::CU_MEMHOSTALLOC_DEVICEMAP | sys::CU_MEMHOSTALLOC_PORTABLE;
+        // SAFETY: a context is current; the word is written before it is ever read, and is freed
+        // with the process.
+        unsafe {
+            let host =
+                result::malloc_host(size_of::<u64>(), FLAGS).map_err(named("cuMemHostAlloc", 0))?;
+            host.cast::<u64>().write_volatile(0);
+            let mut device = 0;
+            sys::cuMemHostGetDevicePointer_v2(&mut device, host, 0)
+                .result()
+                .map_err(named("cuMemHostGetDevicePointer", 0))?;
+            Ok(Self {
+                host: host.cast(),
+                device,
+            })
+        }
+    }
+
+    /// What was written since it was last taken, and 0 in its place.
+    fn take(self) -> u64 {
+        // SAFETY: the word lives as long as the process, and is aligned: pinned memory begins at
+        // a page. No kernel is under way that writes it.
+        unsafe {
+            let value = self.host.read_volatile();
+            self.host.write_volatile(0);
+            value
+        }
+    }
+}
+
+/// Whether a kernel leaves the GPU's clock of its start behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stamped {
+    Yes,
+    No,
+}
+
 /// The fixed-work kernel on a stream of its own, for one thread.
 pub(crate) struct Burner {
     function: sys::CUfunction,
+    poke: sys::CUfunction,
     stream: sys::CUstream,
+    stamp: Stamp,
     /// Where the kernel would store its result; it never does.
     out: sys::CUdeviceptr,
     blocks: u32,
@@ -154,16 +205,17 @@ impl Burner {
     /// Compiles the kernel and runs it once for no turn, so that nothing is left to load later.
     pub(crate) fn new(gpu: &Gpu, blocks: u32, threads: u32) -> Result<Self, GpuError> {
         let out = gpu.allocate(4)?.pointer;
-        // SAFETY: PTX ends with NUL and outlives the call; the module is never unloaded, so the
-        // function stays valid.
-        let function = unsafe {
-            let module = result::module::load_data(PTX.as_ptr().cast::<c_void>())
-                .map_err(named("cuModuleLoadData", 0))?;
+        // SAFETY: PTX ends with NUL and outlives the call; the module is never unloaded, so its
+        // functions stay valid.
+        let module = unsafe { result::module::load_data(PTX.as_ptr().cast::<c_void>()) }
+            .map_err(named("cuModuleLoadData", 0))?;
+        let function = |entry: &CStr| {
             let mut function = ptr::null_mut();
-            sys::cuModuleGetFunction(&mut function, module, ENTRY.as_ptr())
+            // SAFETY: the module is loaded, and the name ends with NUL.
+            unsafe { sys::cuModuleGetFunction(&mut function, module, entry.as_ptr()) }
                 .result()
                 .map_err(named("cuModuleGetFunction", 0))?;
-            function
+            Ok(function)
         };
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
             .map_err(named("cuStreamCreate", 0))?;
@@ -172,25 +224,33 @@ impl Burner {
                 .map_err(named("cuEventCreate", 0))
         };
         let burner = Self {
-            function,
+            function: function(BURN)?,
+            poke: function(POKE)?,
             stream,
+            stamp: Stamp::new()?,
             out,
             blocks,
             threads,
             begin: event()?,
             end: event()?,
         };
-        burner.launch(0)?;
+        burner.launch(0, Stamped::Yes)?;
         burner.wait()?;
+        burner.started();
         Ok(burner)
     }
 
     /// Queues one kernel of so many turns.
-    pub(crate) fn launch(&self, turns: u32) -> Result<(), GpuError> {
+    pub(crate) fn launch(&self, turns: u32, stamped: Stamped) -> Result<(), GpuError> {
         let (mut out, mut turns) = (self.out, turns);
+        let mut stamp = match stamped {
+            Stamped::Yes => self.stamp.device,
+            Stamped::No => 0,
+        };
         let mut parameters = [
             (&raw mut out).cast::<c_void>(),
             (&raw mut turns).cast::<c_void>(),
+            (&raw mut stamp).cast::<c_void>(),
         ];
         // SAFETY: the function and the stream are alive; the parameters have the types of the
         // kernel's, in its order, and the driver copies them before it returns.
@@ -213,13 +273,44 @@ impl Burner {
         unsafe { result::stream::synchronize(self.stream) }.map_err(named("cuStreamSynchronize", 0))
     }
 
+    /// When the stamped kernel began, in nanoseconds of the GPU's own clock; 0 where none ran since
+    /// this was last asked. To be asked after the wait.
+    pub(crate) fn started(&self) -> u64 {
+        self.stamp.take()
+    }
+
+    /// Makes an illegal access, and waits for what the driver says of it. Nothing of this process
+    /// works on the GPU afterwards. `None` where the driver saw nothing wrong.
+    pub(crate) fn fault(&self) -> Result<Option<String>, GpuError> {
+        let mut at = NOWHERE;
+        let mut parameters = [(&raw mut at).cast::<c_void>()];
+        // SAFETY: as in `launch`; the access is refused by the GPU's own memory management, which
+        // knows no page there.
+        unsafe {
+            result::launch_kernel(
+                self.poke,
+                (1, 1, 1),
+                (1, 1, 1),
+                0,
+                self.stream,
+                &mut parameters,
+            )
+        }
+        .map_err(named("cuLaunchKernel", 0))?;
+        Ok(match self.wait() {
+            Ok(()) => None,
+            Err(GpuError::Call { source, .. }) => Some(format!("{:?}", source.0)),
+            Err(error) => Some(error.to_string()),
+        })
+    }
+
     /// Milliseconds that one kernel of so many turns takes, by the GPU's own events. They are the
     /// kernel's alone only while nobody else is on the card.
     pub(crate) fn time(&self, turns: u32) -> Result<f64, GpuError> {
         // SAFETY: events and stream are alive, and both events were recorded before the wait.
         unsafe {
             result::event::record(self.begin, self.stream).map_err(named("cuEventRecord", 0))?;
-            self.launch(turns)?;
+            self.launch(turns, Stamped::No)?;
             result::event::record(self.end, self.stream).map_err(named("cuEventRecord", 0))?;
             self.wait()?;
             result::event::elapsed(self.begin, self.end)

@@ -1,4 +1,4 @@
-//! Device memory that comes and goes beside the load: steps and one short peak.
+//! Device memory beside the load: steps and a short peak that come and go, and growth.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, GpuError};
 use crate::report::{Line, Reporter, unix_now};
 
 /// How long a thread sleeps before it looks whether it should end.
@@ -113,6 +113,64 @@ impl Block {
             let Some(period) = self.period else { break };
             // A step that the driver made late does not make the next ones crowd.
             begin = (begin + period).max(Instant::now());
+        }
+        Ok(())
+    }
+}
+
+/// Memory that grows by a step a period, and is given back with the process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Growth {
+    pub(crate) step_bytes: u64,
+    /// Steps in all.
+    pub(crate) steps: u64,
+    /// After the load's beginning.
+    pub(crate) first: Duration,
+    pub(crate) period: Duration,
+}
+
+impl Growth {
+    /// Grows until told to end. A step that does not fit is told and tried again a period later.
+    pub(crate) fn run(&self, gpu: &Gpu, reporter: &Reporter, stop: &Stop, started: Instant) {
+        if let Err(error) = self.grow(gpu, reporter, stop, started) {
+            stop.fail(error);
+        }
+    }
+
+    fn grow(
+        &self,
+        gpu: &Gpu,
+        reporter: &Reporter,
+        stop: &Stop,
+        started: Instant,
+    ) -> anyhow::Result<()> {
+        const REASON: &str = "grow";
+        gpu.bind()?;
+        let (mut taken, mut due) = (0, started + self.first);
+        while taken < self.steps && stop.sleep_until(due) {
+            let line = match gpu.allocate(self.step_bytes) {
+                // The block is kept: memory goes back with the process.
+                Ok(_block) => {
+                    taken += 1;
+                    Line::Memory {
+                        pid: std::process::id(),
+                        unix: unix_now(),
+                        reason: REASON,
+                        change_bytes: i64::try_from(self.step_bytes).unwrap_or(i64::MAX),
+                    }
+                }
+                Err(GpuError::OutOfMemory { requested_bytes }) => Line::Refused {
+                    pid: std::process::id(),
+                    unix: unix_now(),
+                    reason: REASON,
+                    number: taken + 1,
+                    requested_bytes,
+                    held_bytes: taken.saturating_mul(self.step_bytes),
+                },
+                Err(error) => return Err(error.into()),
+            };
+            reporter.write(&line).context("cannot write the report")?;
+            due = (due + self.period).max(Instant::now());
         }
         Ok(())
     }

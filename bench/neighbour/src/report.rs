@@ -53,6 +53,26 @@ pub(crate) enum Line<'a> {
         reason: &'static str,
         change_bytes: i64,
     },
+    /// A step of a growing tenant did not fit; it is tried again.
+    Refused {
+        pid: u32,
+        unix: f64,
+        reason: &'static str,
+        /// Of the step: those before it were taken.
+        number: u64,
+        requested_bytes: u64,
+        /// What its steps hold by now.
+        held_bytes: u64,
+    },
+    /// The illegal access that was asked for was made.
+    Fault {
+        pid: u32,
+        /// When it was launched.
+        unix: f64,
+        /// Until the driver told.
+        seconds: f64,
+        error: &'a str,
+    },
     /// Why the tenant ends before its time.
     Error {
         pid: u32,
