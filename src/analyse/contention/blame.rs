@@ -165,7 +165,7 @@ mod tests {
     fn nobody_has_no_part_and_without_turns_share_is_the_weight() {
         let mut shares = Shares::default();
         assert!(parts(&shares, &Turns::default()).is_empty());
-        push(&mut shares, 3, &[(A, 0.6), (B, 0.2)]);
+        push(&mut shares, 3, &[(A, 0.75), (B, 0.25)]);
         let parts = parts(&shares, &Turns::default());
         let told: Vec<_> = parts
             .iter()
@@ -173,7 +173,7 @@ mod tests {
             .collect();
         assert_eq!(
             told,
-            [(A, 0.75, 1.0, Weight::Share), (B, 0.25, 0.4, Weight::Share)]
+            [(A, 0.75, 1.0, Weight::Share), (B, 0.25, 0.5, Weight::Share)]
         );
     }
 }

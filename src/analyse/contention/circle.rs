@@ -122,13 +122,15 @@ mod tests {
 
     proptest! {
         /// What was put in comes out: from activities to shares and back, for up to six tenants
-        /// whose turns differ up to a hundredfold, while the card is not full.
+        /// whose turns differ up to a hundredfold, while the card is not nearly full: there many
+        /// activities give the same shares.
         #[test]
         fn activities_are_found_again(
             tenants in proptest::collection::vec((0.02f64..0.8, -2.0f64..0.0), 2..7),
         ) {
             let active: Vec<f64> = tenants.iter().map(|(active, _)| *active).collect();
             let turns: Vec<f64> = tenants.iter().map(|(_, log)| 10f64.powf(*log)).collect();
+            prop_assume!(active.iter().map(|active| 1.0 - active).product::<f64>() > 0.03);
             let shares = shares(&active, &turns);
             let found = activities(&shares, &turns);
             for (found, truth) in found.iter().zip(&active) {

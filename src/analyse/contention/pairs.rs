@@ -20,21 +20,18 @@ struct Suffered {
     probes: f64,
 }
 
-/// The minutes, oldest first.
+/// Victim and aggressor.
+type Pair = (TenantId, TenantId);
+
+/// The minutes by number, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
-    minutes: VecDeque<(u64, BTreeMap<(TenantId, TenantId), Suffered>)>,
+    minutes: VecDeque<(u64, BTreeMap<Pair, Suffered>)>,
 }
 
 impl Pairs {
     /// Adds what `aggressor` inflicted on probes made while `victim` had work.
-    pub(super) fn add(
-        &mut self,
-        at: Duration,
-        (victim, aggressor): (TenantId, TenantId),
-        delay: f64,
-        probes: f64,
-    ) {
+    pub(super) fn add(&mut self, at: Duration, (victim, aggressor): Pair, delay: f64, probes: f64) {
         let minute = at.as_secs() / 60;
         if self.minutes.back().is_none_or(|(last, _)| *last < minute) {
             self.minutes.push_back((minute, BTreeMap::new()));
@@ -58,7 +55,7 @@ impl Pairs {
 
     /// The pairs with the longest delay, as places of their tenants, where those have one.
     pub(super) fn top(&self, place: impl Fn(TenantId) -> Option<usize>) -> Vec<DelayPair> {
-        let mut sums: HashMap<(TenantId, TenantId), Suffered> = HashMap::new();
+        let mut sums: HashMap<Pair, Suffered> = HashMap::new();
         for (pair, suffered) in self.minutes.iter().flat_map(|(_, pairs)| pairs) {
             let sum = sums.entry(*pair).or_default();
             sum.delay += suffered.delay;

@@ -27,8 +27,8 @@ use super::regimes::{Regime, Regimes, Window};
 
 /// Windows that a regime must be worth before it says anything.
 const LEAST_WINDOWS: f64 = 3.0;
-/// Rounds of a drain, while nothing changes fast.
-const ROUNDS: usize = 4;
+/// Rounds of a drain: the next one goes on from there.
+const ROUNDS: usize = 2;
 /// The model's own error: a part of the delay, and seconds of the clock.
 const MODEL_ERROR: f64 = 0.05;
 const CLOCK_ERROR: f64 = 10e-6;
@@ -59,10 +59,13 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Takes in a window and fits anew.
+    /// Takes in a window and, if it has probes, fits anew.
     pub(super) fn push(&mut self, window: Window) {
+        let probed = window.probes > 0.0;
         self.regimes.push(window);
-        self.fit();
+        if probed {
+            self.fit();
+        }
     }
 
     /// Forgets tenants that are no more.

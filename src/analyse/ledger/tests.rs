@@ -10,6 +10,7 @@ use crate::model::{
     StartTime, XidEvent,
 };
 
+mod delay;
 mod status;
 mod unknown;
 
@@ -23,6 +24,8 @@ struct Bench {
     pods: BTreeMap<u32, (&'static str, u64)>,
     under_floor: Duration,
     sources: Vec<SourceHealth>,
+    /// Delivered with the next step.
+    canaries: Vec<CanaryWindow>,
 }
 
 fn facts(pid: u32, pod: &str) -> Reading<Arc<ProcessFacts>> {
@@ -106,6 +109,7 @@ impl Bench {
             pods: BTreeMap::new(),
             under_floor: Duration::ZERO,
             sources: Vec::new(),
+            canaries: Vec::new(),
         }
     }
 
@@ -180,7 +184,7 @@ impl Bench {
                 at: now,
                 windows,
                 silent,
-                canaries: Vec::new(),
+                canaries: std::mem::take(&mut self.canaries),
             },
             &self.allocations,
             &self.names,

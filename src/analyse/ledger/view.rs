@@ -150,6 +150,13 @@ fn device_view(
     } else {
         device.ring
     };
+    let gpu_time = |container: &ContainerState| match container.memory {
+        // Never proven to be here, while a process here has no owner: it may be its own.
+        Reading::Failed(cause) if !container.resident && container.gpu_samples == 0 => {
+            Reading::Failed(cause)
+        }
+        _ => measurable.map(|()| container.gpu_time),
+    };
     let containers: Vec<ContainerView> = device
         .containers
         .iter()
@@ -181,19 +188,14 @@ fn device_view(
             fair_share: fair_share(memory, replicas, heard.replicas(container, now)),
             replicas: heard.replicas(container, now),
             processes: container.process_count,
-            gpu_time: match container.memory {
-                // Never proven to be here, while a process here has no owner: it may be its own.
-                Reading::Failed(cause) if !container.resident && container.gpu_samples == 0 => {
-                    Reading::Failed(cause)
-                }
-                _ => measurable.map(|()| container.gpu_time),
-            },
+            gpu_time: gpu_time(container),
             gpu_samples: container.gpu_samples,
             active: container.active,
             contended: container.contended,
             exits_under_pressure: container.exits_under_pressure,
+            // Without shares of time nobody is known to have inflicted nothing.
             delay: match device.contention.probed() {
-                true => Reading::Value(ContainerDelay {
+                true => gpu_time(container).map(|_| ContainerDelay {
                     turn: device.contention.turn_of(container.tenant),
                     ..container.delay
                 }),
