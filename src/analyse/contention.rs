@@ -317,6 +317,7 @@ impl Contention {
         }
         self.turns.push(Window {
             at: to.monotonic,
+            samples: tenancy.samples,
             shares,
             probes: count,
             delay,

@@ -4,15 +4,19 @@
 //! the time has no sample in every second window. A regression on windows would take that chance
 //! for change and find every weight too small. Within a group the mean over many windows is right,
 //! so the groups are compared, not the windows. For the same reason a tenant counts as there in a
-//! window without a sample of it, if it has one both shortly before and shortly after.
+//! window without a sample of it, if it has some both shortly before and shortly after, and so few
+//! that it may have missed this one by chance. One that rests for seconds at a time is seen to.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use super::TenantId;
 
 /// Windows that are looked at before and after one, to tell who was there.
 const REACH: usize = 4;
+/// A gap is put down to chance where chance gives as long a one this often.
+const CHANCE: f64 = 0.05;
 /// Who has less of the time that tenants had is left out.
 const LEAST_PART: f64 = 0.01;
 /// Without a window for so long, what came before says nothing about who is there.
@@ -29,6 +33,8 @@ const MOST_TENANTS: usize = 16;
 pub(super) struct Window {
     /// Monotonic time of its end.
     pub(super) at: Duration,
+    /// Of the ring.
+    pub(super) samples: u32,
     /// Part of all time that each tenant had the GPU.
     pub(super) shares: BTreeMap<TenantId, f64>,
     pub(super) probes: f64,
@@ -196,38 +202,45 @@ impl Regimes {
     /// Who was there in a window of the line, sorted.
     fn tenants_at(&self, index: usize) -> Vec<TenantId> {
         let from = index.saturating_sub(REACH);
-        // Of each tenant: had time before, in it, after; and how much in all.
-        let mut seen: BTreeMap<TenantId, ([bool; 3], f64)> = BTreeMap::new();
-        let near = self
-            .line
-            .iter()
-            .enumerate()
-            .skip(from)
-            .take(index - from + REACH + 1);
-        for (i, window) in near {
-            for (tenant, share) in window.shares.iter().filter(|(_, share)| **share > 0.0) {
-                let (when, time) = seen.entry(*tenant).or_default();
-                when[match i.cmp(&index) {
-                    std::cmp::Ordering::Less => 0,
-                    std::cmp::Ordering::Equal => 1,
-                    std::cmp::Ordering::Greater => 2,
-                }] = true;
-                *time += share;
-            }
+        let to = (index + REACH + 1).min(self.line.len());
+        let mut times: BTreeMap<TenantId, f64> = BTreeMap::new();
+        for (tenant, share) in self.line.range(from..to).flat_map(|window| &window.shares) {
+            *times.entry(*tenant).or_default() += share;
         }
-        let all: f64 = seen.values().map(|(_, time)| time).sum();
-        let mut there: Vec<(f64, TenantId)> = seen
+        let all: f64 = times.values().sum();
+        let mut there: Vec<(TenantId, f64)> = times
             .into_iter()
-            .filter(|(_, ([before, here, after], time))| {
-                (*here || *before && *after) && *time >= LEAST_PART * all
+            .filter(|(tenant, time)| {
+                *time > 0.0 && *time >= LEAST_PART * all && self.was_there(*tenant, index, from..to)
             })
-            .map(|(tenant, (_, time))| (time, tenant))
             .collect();
-        there.sort_by(|a, b| b.0.total_cmp(&a.0));
+        there.sort_by(|a, b| b.1.total_cmp(&a.1));
         there.truncate(MOST_TENANTS);
-        let mut tenants: Vec<TenantId> = there.into_iter().map(|(_, tenant)| tenant).collect();
+        let mut tenants: Vec<TenantId> = there.into_iter().map(|(tenant, _)| tenant).collect();
         tenants.sort_unstable();
         tenants
+    }
+
+    /// Whether a tenant had time in a window, or may have missed it by chance.
+    fn was_there(&self, tenant: TenantId, index: usize, near: Range<usize>) -> bool {
+        let share = |i: usize| {
+            let share = self.line.get(i)?.shares.get(&tenant).copied();
+            share.filter(|share| *share > 0.0)
+        };
+        if share(index).is_some() {
+            return true;
+        }
+        let before = (near.start..index).rev().find_map(|i| Some((i, share(i)?)));
+        let after = (index + 1..near.end).find_map(|i| Some((i, share(i)?)));
+        let (Some((before, earlier)), Some((after, later))) = (before, after) else {
+            return false;
+        };
+        let mean = (earlier + later) / (after - before + 1) as f64;
+        let missed = self
+            .line
+            .range(before + 1..after)
+            .map(|window| window.samples);
+        (1.0 - mean.min(1.0)).powf(f64::from(missed.sum::<u32>())) > CHANCE
     }
 
     fn fade(&mut self, now: Duration) {
@@ -252,6 +265,7 @@ mod tests {
     fn window(second: u64, shares: &[(TenantId, f64)]) -> Window {
         Window {
             at: Duration::from_secs(second),
+            samples: 15,
             shares: shares.iter().copied().collect(),
             probes: 30.0,
             delay: 1e-3,
@@ -282,6 +296,22 @@ mod tests {
         found.sort_by_key(|(tenants, _)| *tenants);
         // Of the ten windows of A alone, four wait for those after them.
         assert_eq!(found, [(1, 6.0), (2, 16.0)]);
+    }
+
+    #[test]
+    fn a_tenant_that_rests_for_seconds_was_not_there() {
+        let mut regimes = Regimes::default();
+        for second in 0..40 {
+            let both = [(A, 0.5), (B, 0.5)];
+            let shares = if second / 3 % 2 == 0 {
+                &both[..]
+            } else {
+                &both[..1]
+            };
+            regimes.push(window(3 * second, shares));
+        }
+        let found: Vec<usize> = regimes.iter().map(|regime| regime.tenants.len()).collect();
+        assert_eq!(found, [2, 1]);
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //!
 //! Given turns, the shares of a regime (windows with the same tenants) name the activities
 //! ([`super::circle`]); given activities, the turns are the non-negative least squares of the
-//! regimes' delays. The two are alternated, a few rounds a drain, from the turns known so far.
+//! regimes' delays. The two are alternated, one round a drain, from the turns known so far.
 //! A weak prior draws every turn to the common one, so that what the regimes do not tell apart
 //! stays there; a turn is *known* once their say leaves it a small part of the prior's width.
 
@@ -27,8 +27,6 @@ use super::regimes::{Regime, Regimes, Window};
 
 /// Windows that a regime must be worth before it says anything.
 const LEAST_WINDOWS: f64 = 3.0;
-/// Rounds of a drain: the next one goes on from there.
-const ROUNDS: usize = 2;
 /// The model's own error: a part of the delay, and seconds of the clock.
 const MODEL_ERROR: f64 = 0.05;
 const CLOCK_ERROR: f64 = 10e-6;
@@ -108,8 +106,11 @@ impl Turns {
             1.0 / (regime.variance() + model * model + CLOCK_ERROR * CLOCK_ERROR)
         };
         if self.common <= 0.0 {
-            let rows = regimes.iter().map(|regime| (*regime, regime.shares()));
-            self.common = common(rows);
+            let rows: Vec<_> = regimes
+                .iter()
+                .map(|regime| (*regime, regime.shares()))
+                .collect();
+            self.common = common(&rows);
         }
         let mut turns: Vec<f64> = tenants
             .iter()
@@ -118,42 +119,35 @@ impl Turns {
                 None => self.common,
             })
             .collect();
-        let mut known = vec![false; turns.len()];
-        for _ in 0..ROUNDS {
-            let rows: Vec<(&Regime, Vec<f64>)> = regimes
-                .iter()
-                .map(|regime| {
-                    let of: Vec<f64> = regime
-                        .tenants
-                        .iter()
-                        .map(|p| position(p).map_or(SHORTEST, |p| turns[p].max(SHORTEST)))
-                        .collect();
-                    (*regime, activities(&regime.shares(), &of))
-                })
-                .collect();
-            self.common = common(
-                rows.iter()
-                    .map(|(regime, active)| (*regime, active.clone())),
-            );
-            let width = PRIOR_WIDTH * self.common;
-            let mut normal = Normal::with_prior(turns.len(), self.common, width);
-            for (regime, active) in &rows {
-                let row: Vec<(usize, f64)> = regime
+        let rows: Vec<(&Regime, Vec<f64>)> = regimes
+            .iter()
+            .map(|regime| {
+                let of: Vec<f64> = regime
                     .tenants
                     .iter()
-                    .zip(active)
-                    .filter_map(|(tenant, active)| Some((position(tenant)?, *active)))
+                    .map(|p| position(p).map_or(SHORTEST, |p| turns[p].max(SHORTEST)))
                     .collect();
-                normal.add(&row, regime.delay(), weight(regime));
-            }
-            normal.solve(&mut turns);
-            known = normal
-                .variances()
+                (*regime, activities(&regime.shares(), &of))
+            })
+            .collect();
+        self.common = common(&rows);
+        let mut normal = Normal::with_prior(turns.len(), self.common, PRIOR_WIDTH * self.common);
+        for (regime, active) in &rows {
+            let row: Vec<(usize, f64)> = regime
+                .tenants
                 .iter()
-                .zip(&turns)
-                .map(|(variance, turn)| variance.sqrt() <= KNOWN * turn.max(self.common))
+                .zip(active)
+                .filter_map(|(tenant, active)| Some((position(tenant)?, *active)))
                 .collect();
+            normal.add(&row, regime.delay(), weight(regime));
         }
+        normal.solve(&mut turns);
+        let known: Vec<bool> = normal
+            .variances()
+            .iter()
+            .zip(&turns)
+            .map(|(variance, turn)| variance.sqrt() <= KNOWN * turn.max(self.common))
+            .collect();
         self.learnt = tenants
             .into_iter()
             .zip(turns.into_iter().zip(known))
@@ -178,7 +172,7 @@ fn heaviest(regimes: &[&Regime]) -> Vec<TenantId> {
 }
 
 /// One turn for all: the delay of all regimes over the activity in them.
-fn common<'a>(rows: impl Iterator<Item = (&'a Regime, Vec<f64>)>) -> f64 {
+fn common(rows: &[(&Regime, Vec<f64>)]) -> f64 {
     let (mut delay, mut active) = (0.0, 0.0);
     for (regime, of) in rows {
         delay += regime.weight() * regime.delay().max(0.0);

@@ -294,6 +294,22 @@ fn a_newcomer_is_told_apart_by_what_it_adds() {
 }
 
 #[test]
+fn tenants_that_rest_for_seconds_at_a_time_are_told_apart_without_being_removed() {
+    let (heavy, medium) = (bursty(2, 3.0, 0.5, 8.0), bursty(3, 1.0, 0.6, 8.0));
+    let mut bench = Bench::new(4);
+    bench.run(300, &[heavy, medium]);
+    let told = bench.run(1200, &[heavy, medium]);
+    assert_eq!(told.weights[&heavy.id], Weight::Turn);
+    for (tenant, turn) in [(heavy, 1.5), (medium, 0.5)] {
+        let said = bench.contention.turn_of(tenant.id).unwrap().as_secs_f64() * 1e3;
+        within(said, turn, 0.2, "half of the turn");
+    }
+    // How much of the time each had work, chance decides: their ratio is that of the model.
+    let part = told.by(heavy) / (told.by(heavy) + told.by(medium));
+    within(part, 0.75 / (0.75 + 0.3), 0.15, "the heavy one's part");
+}
+
+#[test]
 fn six_bursty_tenants_that_come_one_after_the_other_are_told_apart() {
     let turns = [3.0, 2.5, 2.0, 1.0, 0.5, 0.5];
     let tenants: Vec<Tenant> = turns

@@ -14,6 +14,7 @@ fn push(turns: &mut Turns, second: &mut u64, count: usize, shares: &[(TenantId, 
         *second += 3;
         turns.push(Window {
             at: Duration::from_secs(*second),
+            samples: 15,
             shares: shares.iter().copied().collect(),
             probes: 30.0,
             delay: ms * 1e-3,
@@ -102,6 +103,7 @@ proptest! {
             let all = shares.values().sum::<f64>().max(1.0);
             turns.push(Window {
                 at: Duration::from_secs(second),
+                samples: 15,
                 shares: shares.into_iter().map(|(p, share)| (TenantId(p), share / all)).collect(),
                 probes,
                 delay,
