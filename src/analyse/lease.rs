@@ -163,7 +163,8 @@ impl Lease {
             self.shared_at = Some(now);
         }
         let lately = |at: Option<Moment>| at.is_some_and(|at| now.since(at) < LINGER);
-        if !tenants.any && !(self.running && lately(self.tenant_at)) {
+        let stays = self.running && lately(self.tenant_at);
+        if !(tenants.any || stays) {
             return Some(CanaryReason::NoTenant);
         }
         let shared = match tenants.shared {

@@ -67,9 +67,8 @@ fn it_is_nobodys_tenant_and_its_memory_has_a_name() {
                 .all(|row| &*row.namespace != "slicewatch")
         );
         assert!(!matches!(gpu.tenants, Reading::Value(tenants) if tenants > 4));
-        let rows = gpu.processes.iter();
-        let canaries = rows.filter(|row| row.owner == Owner::Unattributed(Remainder::Canary));
-        let Some(row) = canaries.last() else {
+        let canary = Owner::Unattributed(Remainder::Canary);
+        let Some(row) = gpu.processes.iter().find(|row| row.owner == canary) else {
             return;
         };
         assert_eq!(row.memory.copied(), held(&truth, gpu));

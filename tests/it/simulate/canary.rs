@@ -94,12 +94,7 @@ fn a_worker_starts_calibrates_probes_and_is_gone_at_once() {
     assert!((600..850).contains(&probing.probes.len()));
     assert!(probing.waiting.is_some() && probing.clock_error.is_some());
     assert!(health.up == Reading::Value(()) && health.last_success.is_some());
-    let launches = probing.probes.windows(2);
-    assert!(
-        launches
-            .map(|pair| pair[0].launched <= pair[1].launched)
-            .all(|it| it)
-    );
+    assert!(probing.probes.is_sorted_by_key(|probe| probe.launched));
     assert_eq!(bench.node.truth().devices[&bench.gpu].outside_pods.0, 0.0);
 
     let with = used(&bench);
