@@ -17,8 +17,9 @@ use crate::model::{
     Moment, PodName, PodNames, PodUid, ProcessList, Reading, Remainder, Sharing,
 };
 
-/// Name of the process that runs all clients' work under MPS.
-const MPS_SERVER: &str = "nvidia-cuda-mps-server";
+/// Name of the process that runs all clients' work under MPS, `nvidia-cuda-mps-server`, as far as
+/// the kernel keeps it.
+const MPS_SERVER: &str = "nvidia-cuda-mps";
 
 #[derive(Debug)]
 pub(super) struct DeviceState {

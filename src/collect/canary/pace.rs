@@ -38,7 +38,7 @@ pub(super) struct Timed {
 /// A probe that has started, by the GPU's clock.
 #[derive(Debug, Clone, Copy)]
 struct Started {
-    after: u64,
+    launched: u64,
     gpu: u64,
 }
 
@@ -64,6 +64,8 @@ pub(super) struct Pace {
     asked: u64,
     /// Launches whose starts were read.
     read: u64,
+    /// The shortest launch call so far, in nanoseconds.
+    call: u64,
     bounds: Bounds,
     tie: Option<Tie>,
     tied_at: u64,
@@ -83,6 +85,7 @@ impl Pace {
             wanted: 0,
             asked: now,
             read: 0,
+            call: u64::MAX / 2,
             bounds: Bounds::default(),
             tie: None,
             tied_at: 0,
@@ -149,12 +152,13 @@ impl Pace {
                 break;
             }
             let seen = slot.seen.load(Acquire);
-            self.bounds
-                .push(slot.before.load(Acquire), gpu, (seen != 0).then_some(seen));
-            self.pending.push_back(Started {
-                after: slot.after.load(Acquire),
-                gpu,
-            });
+            let (before, after) = (slot.before.load(Acquire), slot.after.load(Acquire));
+            self.bounds.push(before, gpu, (seen != 0).then_some(seen));
+            self.call = self.call.min(after.saturating_sub(before));
+            // The GPU is told at the end of the call. A longer one was preempted, most likely
+            // before that: the host's waiting, not the GPU's.
+            let launched = before.max(after.saturating_sub(2 * self.call));
+            self.pending.push_back(Started { launched, gpu });
             self.read += 1;
         }
         // Bounded, as a GPU may have no clock that can be tied.
@@ -171,7 +175,7 @@ impl Pace {
         };
         self.enough = match self.tie {
             Some(tie) if tie.error() <= TIED => TIED,
-            _ if now.saturating_sub(oldest.after) > TIED_LATE.0.as_nanos() as u64 => TIED_LATE.1,
+            _ if now.saturating_sub(oldest.launched) > TIED_LATE.0.as_nanos() as u64 => TIED_LATE.1,
             _ => self.enough,
         };
         if !self.is_tied() || now.saturating_sub(self.tied_at) > TIE_PERIOD {
@@ -229,14 +233,14 @@ impl Pace {
 }
 
 impl Started {
-    /// A kernel that started before its launch call had returned did not wait.
     fn timed(self, tie: &Tie) -> Timed {
-        let started = tie.host(self.gpu, self.after);
+        let started = tie.host(self.gpu, self.launched);
+        // Within the clocks' error it may seem to have started before it was launched.
         let delay = u64::try_from(started)
             .unwrap_or_default()
-            .saturating_sub(self.after);
+            .saturating_sub(self.launched);
         Timed {
-            launched: self.after,
+            launched: self.launched,
             delay: Duration::from_nanos(delay),
             started: true,
         }

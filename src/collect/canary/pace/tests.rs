@@ -48,7 +48,7 @@ fn a_late_turn_launches_once_and_counts_the_rest() {
 }
 
 #[test]
-fn delays_run_from_the_end_of_the_launch_call() {
+fn delays_are_the_gpus_and_not_the_hosts() {
     let page = Shared::new().unwrap();
     let mut pace = Pace::new(15.0, 7, SECOND);
     let (mut now, mut probes) = (SECOND, Vec::new());
@@ -73,12 +73,33 @@ fn delays_run_from_the_end_of_the_launch_call() {
     assert!(slow.len().abs_diff(quick.len()) <= 1);
     for (probes, wanted) in [(slow, 800_000), (quick, 10_000)] {
         for probe in probes {
-            let off = probe.delay.as_nanos().abs_diff(wanted);
+            // The launch call of 5 us comes before.
+            let off = probe.delay.as_nanos().abs_diff(wanted + 5_000);
             assert!(off < 20_000 && probe.started, "{probe:?}");
         }
     }
     pace.turn(&page, now + 1_000);
     assert_eq!(pace.waiting_since(&page), None);
+}
+
+#[test]
+fn a_launch_call_that_was_preempted_adds_nothing() {
+    let page = Shared::new().unwrap();
+    let mut pace = Pace::new(15.0, 7, SECOND);
+    let (mut now, mut probes) = (SECOND, Vec::new());
+    while probes.len() < 50 {
+        now = pace.wake(&page, now);
+        probes.extend(pace.turn(&page, now).probes);
+        work(&page, now, 10_000);
+        if probes.len() > 20 {
+            // The last one's call began 30 ms before.
+            let last = &page.slots[(pace.wanted as usize - 1) % SLOTS];
+            last.before.store(now - 30_000_000, Release);
+        }
+    }
+    for probe in probes {
+        assert!(probe.delay < Duration::from_micros(40), "{probe:?}");
+    }
 }
 
 #[test]
