@@ -7,6 +7,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod canary;
 mod churn;
 mod cluster;
 mod faults;
@@ -178,7 +179,9 @@ impl Host {
         let mut command = Command::new(BINARY);
         command
             .env_clear()
-            .env(SCRIPT_FILE, self.path("driver.json"));
+            .env(SCRIPT_FILE, self.path("driver.json"))
+            // Its own tests switch it on.
+            .env("SLICEWATCH_CANARY", "off");
         command.args(["agent", "--listen", "127.0.0.1:0"]);
         for (flag, file) in [
             ("--nvml-library", "libnvidia-ml.so.1"),
