@@ -129,7 +129,7 @@ class Canary:
 
     def __init__(self, rig, name, rate=RATE, number=0):
         self.rig, self.gpu_uuid, self.rate = rig, rig.gpu_uuid, rate
-        self.trace = rig.out / f"canary-{name}.tsv"
+        self.trace = (rig.out / f"canary-{name}.tsv").resolve()
         self.trace.unlink(missing_ok=True)
         self.agent = rig.agent(
             name,

@@ -43,9 +43,12 @@ def names_of(known):
 
 def parse_arguments(words=None):
     """The command line."""
-    first = __doc__.splitlines()[0]
-    parser = argparse.ArgumentParser(prog="study", description=first, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    program = lambda path: str(pathlib.Path(path).resolve())
+
+    def program(path):
+        return str(pathlib.Path(path).resolve())
+
+    parser = argparse.ArgumentParser(prog="study", description=__doc__.splitlines()[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--agent", type=program, help="the slicewatch binary")
     parser.add_argument("--tenant", type=program, help="the slicewatch-tenant binary")
     parser.add_argument("--out", required=True, type=pathlib.Path, help="folder of runs, tables and plots")
