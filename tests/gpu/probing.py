@@ -7,7 +7,7 @@ import figures
 from rig import Broken, descendants, wait_for
 
 # The default rate of the canary, a second.
-RATE = 20.0
+RATE = 15.0
 # A worker's context, its clock and the first window.
 START_SECONDS = 40
 # Probes come to the trace, and a tenant's requests to its record, at most so late.
