@@ -6,6 +6,11 @@ import time
 import figures
 import probing
 
+# Of the GPU's time, each of the two when both are there: with room left, so that one that goes does not
+# make the other one busier.
+WANTED_SHARE = 0.3
+TUNING_ROUNDS = 4
+
 
 def busy_shares(tenants, seconds):
     """Share of the GPU's time of each tenant over so long, by its own count."""
@@ -27,10 +32,11 @@ def tune(rig, want, rounds, seconds):
     for number in range(rounds):
         pods = {f"{kind}-tune{number}": load for kind, load in loads.items()}
         tenants = probing.start(rig, pods)
-        time.sleep(1)
+        probing.settle()
         shares = busy_shares(tenants, seconds)
         rig.end(*pods)
-        print(f"tuning {number}: " + ", ".join(f"{pod} {100 * share:.1f} %" for pod, share in shares.items()), flush=True)
+        words_of = ", ".join(f"{pod} {100 * share:.1f} %" for pod, share in shares.items())
+        print(f"tuning {number}: {words_of}", flush=True)
         for (kind, load), share in zip(loads.items(), shares.values()):
             load["gap_ms"] = figures.next_gap(load["kernel_ms"], load["gap_ms"], share, want)
     return loads
@@ -58,7 +64,7 @@ def check_canary_blame(rig, limits):
     probing.idler(rig)
     canary = probing.Canary(rig, "canary-blame")
     canary.wait_running()
-    loads = tune(rig, 0.3, rounds=4, seconds=min(6.0, phase))
+    loads = tune(rig, WANTED_SHARE, TUNING_ROUNDS, seconds=min(6.0, phase))
     probing.settle()
     # Each kind is one pod all through: what is learnt of it alone serves for the pair.
     seen = {"idle": blame_window(canary, phase / 4)}
@@ -69,7 +75,7 @@ def check_canary_blame(rig, limits):
         tenants[kind].wait_for_line("ready", 30)
 
     def phase_of(name):
-        probing.drain()  # a drain of the ring, so that the ledger knows of the change
+        probing.drain()
         seen[name] = {**blame_window(canary, phase), "shares": busy_shares(tenants, 1)}
         print(f"{name}: {1e6 * seen[name]['delay']:.0f} us a probe", flush=True)
 

@@ -1,6 +1,6 @@
 """What the canary costs the tenants, the host and the card."""
 
-import subprocess
+import ctypes
 import time
 
 import delays
@@ -13,30 +13,44 @@ PAIRS = 6
 
 
 class Power:
-    """What the card draws, as nvidia-smi reads it twice a second."""
+    """What the card draws, by NVML: this script's own client, beside the agent's."""
 
-    def __init__(self, rig, name):
-        self.path = rig.out / f"power-{name}.csv"
-        query = ["nvidia-smi", "-i", rig.gpu_uuid, "--query-gpu=power.draw,clocks.sm"]
-        with open(self.path, "wb") as output:
-            try:
-                self.process = subprocess.Popen(
-                    [*query, "--format=csv,noheader,nounits", "-lms", "500"],
-                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.DEVNULL,
-                )
-            except FileNotFoundError:
-                self.process = None
+    SM_CLOCK = 1
 
-    def stop(self):
-        """Mean watts and megahertz; None where they could not be read."""
-        if self.process:
-            self.process.terminate()
-            self.process.wait(10)
-        return figures.power(self.path.read_text())
+    def __init__(self, gpu_uuid):
+        self._nvml = self._card = None
+        try:
+            self._nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        except OSError:
+            return
+        self._card = ctypes.c_void_p()
+        found = self._nvml.nvmlInit_v2() or self._nvml.nvmlDeviceGetHandleByUUID(
+            gpu_uuid.encode(), ctypes.byref(self._card))
+        if found != 0:
+            self._card = None
+
+    def read(self):
+        """Watts and megahertz; None where they cannot be read."""
+        if self._card is None:
+            return None
+        milliwatts, megahertz = ctypes.c_uint(), ctypes.c_uint()
+        refused = self._nvml.nvmlDeviceGetPowerUsage(self._card, ctypes.byref(milliwatts))
+        refused = refused or self._nvml.nvmlDeviceGetClockInfo(self._card, self.SM_CLOCK, ctypes.byref(megahertz))
+        return None if refused else (milliwatts.value / 1000, megahertz.value)
+
+    def over(self, seconds):
+        """Means of two readings a second over so long."""
+        readings, end = [], time.monotonic() + seconds
+        while time.monotonic() < end:
+            readings.append(self.read())
+            time.sleep(max(0.0, min(0.5, end - time.monotonic())))
+        readings = [reading for reading in readings if reading]
+        means = [delays.mean(column) for column in zip(*readings)] or [None, None]
+        return {"watts": means[0], "sm_mhz": means[1], "power_readings": len(readings)}
 
 
 def tree_cpu(pid):
-    """CPU of a process and of all that it started, by process: {pid: seconds}."""
+    """CPU of a process and of all that it started: {pid: seconds}."""
     found = {}
     for each in (pid, *descendants(pid)):
         try:
@@ -46,14 +60,13 @@ def tree_cpu(pid):
     return found
 
 
-def watch(rig, name, seconds, agent=None):
+def watch(power, seconds, agent=None):
     """Power over so long, and the CPU of an agent with its workers, in percent of a core."""
-    power = Power(rig, name)
     before, begin = tree_cpu(agent.process.pid) if agent else {}, time.monotonic()
-    time.sleep(seconds)
+    drawn = power.over(seconds)
     elapsed, after = time.monotonic() - begin, tree_cpu(agent.process.pid) if agent else {}
     used = {pid: after[pid] - before.get(pid, 0.0) for pid in after}
-    found = {"elapsed_seconds": elapsed, **power.stop()}
+    found = {"elapsed_seconds": elapsed, **drawn}
     if agent:
         found["core_percent"] = 100 * sum(used.values()) / elapsed
         found["core_percent_agent"] = 100 * used.get(agent.process.pid, 0.0) / elapsed
@@ -116,28 +129,29 @@ def check_canary_cost(rig, limits):
     """What the canary costs the tenants, the host and the card."""
     total = probing.budget(rig, 420)
     short, long = max(probing.SHORTEST_SECONDS, total * 0.03), max(2 * probing.SHORTEST_SECONDS, total * 0.06)
-    phases = {"nothing": watch(rig, "nothing", short)}
+    power = Power(rig.gpu_uuid)
+    phases = {"nothing": watch(power, short)}
     canary = probing.Canary(rig, "canary-cost")
     probing.settle()
-    phases["agent, no tenant"] = watch(rig, "no-tenant", short, canary.agent)
+    phases["agent, no tenant"] = watch(power, short, canary.agent)
     held = canary.agent.gpu(rig.gpu_uuid)["memory_bytes"]["value"]["used"]
     limits.at_most("framebuffer in use while there is no tenant", held / figures.MIB, 16.0, "MiB")
     probing.idler(rig)
     canary.wait_running()
     probing.settle()
-    phases["idle tenant, canary on"] = watch(rig, "idle-on", long, canary.agent)
+    phases["idle tenant, canary on"] = watch(power, long, canary.agent)
     memory = worker_memory(rig, canary)
     fours = {f"medium-{number}": probing.MEDIUM for number in range(4)}
     probing.start(rig, fours)
     probing.settle()
-    phases["four busy, canary on"] = watch(rig, "busy-on", long, canary.agent)
+    phases["four busy, canary on"] = watch(power, long, canary.agent)
     canary.stop()
     agent = rig.agent("canary-cost-off", *probing.OFF)
     probing.settle()
-    phases["four busy, canary off"] = watch(rig, "busy-off", long, agent)
+    phases["four busy, canary off"] = watch(power, long, agent)
     rig.end(*fours)
     probing.settle()
-    phases["idle tenant, canary off"] = watch(rig, "idle-off", long, agent)
+    phases["idle tenant, canary off"] = watch(power, long, agent)
     rig.end("idler")
     agent.stop()
     for load in ("idle tenant", "four busy"):
@@ -158,7 +172,7 @@ def check_canary_cost(rig, limits):
         "throughput_lost": {"mean": lost, "standard_error": error},
         "p99_change": {"mean": change, "standard_error": noise},
         "notes": [phase_words(name, phase) for name, phase in phases.items()] + memory_words(memory) + [
-            f"throughput lost: {100 * lost:.3f} % +- {100 * error:.3f} (standard error); "
+            f"throughput lost: {100 * lost:.3f} % +- {100 * error:.3f} (standard error of {len(rows)} pairs); "
             f"p99: {100 * change:+.2f} % +- {100 * noise:.2f}"
         ],
     }
@@ -177,7 +191,9 @@ def memory_words(memory):
     """One worker's memory beside that of eight."""
     lines = []
     for name, rows in memory.items():
-        mean = {field: delays.mean([row[field] or 0 for row in rows]) / figures.MIB for field in ("Rss", "Pss")} if rows else {}
-        text = ", ".join(f"{field} {value:.1f} MiB" for field, value in mean.items()) or "no worker was seen"
-        lines.append(f"{name} worker{'s, each' if name == 'eight' else ''}: {text}")
+        parts = []
+        for field in ("Rss", "Pss", "Private_Dirty") if rows else ():
+            known = [row[field] for row in rows if row[field] is not None]
+            parts.append(f"{field} {delays.mean(known) / figures.MIB:.1f} MiB" if known else f"{field} unknown")
+        lines.append(f"memory of {name} worker(s), each of {len(rows)} seen: {', '.join(parts) or 'none'}")
     return lines

@@ -58,7 +58,9 @@ def side_by_side(canary, victim, begin, end, idle, alone):
         "requests": len(requests),
         "probes": len(probes),
         "given_up": sum(1 for probe in probes if not probe[2]),
-        "added_us": {name: {key: 1e6 * figure[key] for key in ("canary", "victim")} for name, figure in compared.items()},
+        "added_us": {
+            name: {key: 1e6 * figure[key] for key in ("canary", "victim")} for name, figure in compared.items()
+        },
         "compared": compared,
         "longest_us": {"canary": 1e6 * max(p[1] for p in probes), "victim": 1e6 * max(r[1] for r in requests)},
     }
@@ -79,7 +81,8 @@ def words(name, seen, agent):
     if "longest_us" not in seen:
         return f"{name}: {seen['requests']} requests, {seen['probes']} probes: nothing to compare"
     parts = [f"{name}: victim / canary, us: "]
-    parts.append(", ".join(f"added {key} {of['victim']:.0f} / {of['canary']:.0f}" for key, of in seen["added_us"].items()))
+    added = seen["added_us"].items()
+    parts.append(", ".join(f"added {key} {of['victim']:.0f} / {of['canary']:.0f}" for key, of in added))
     parts.append(f", longest {seen['longest_us']['victim']:.0f} / {seen['longest_us']['canary']:.0f}")
     parts.append(f"; {seen['given_up']} probes given up; longest stall told {agent['longest_stall_seconds']:.3f} s; ")
     return "".join(parts) + ", ".join(agent["states"])
@@ -88,7 +91,7 @@ def words(name, seen, agent):
 def check_canary_faults(rig, limits):
     """A 20 s kernel and an illegal access: what a neighbour measured, and what the agent said."""
     total = probing.budget(rig, 120)
-    kernel, calm = min(20.0, max(1.0, total / 5)), min(12.0, max(2.0, total / 10))
+    kernel, calm = min(20.0, max(1.0, total / 5)), max(probing.SHORTEST_SECONDS, min(12.0, total / 10))
     probing.idler(rig)
     canary = probing.Canary(rig, "canary-faults")
     canary.wait_running()
@@ -108,13 +111,13 @@ def check_canary_faults(rig, limits):
     time.sleep(probing.LATE_SECONDS)
     beside_long = side_by_side(canary, victim, begun + to_monotonic, ended + to_monotonic, idle, alone)
     during = timeline.between(begun, ended)
-    after = time.time() + 5
+    after = time.time() + probing.DRAIN_SECONDS
     timeline.until(lambda: time.time() > after)
 
     faulty = rig.tenant("faulty", kernel_ms=2, gap_ms=2, seconds=60, fault_at_s=6)
     timeline.until(lambda: faulty.process.poll() is not None)
     fault = faulty.wait_for_line("fault", 1)
-    after = time.time() + 8
+    after = time.time() + 2 * probing.DRAIN_SECONDS
     timeline.until(lambda: time.time() > after)
     canary.wait_running()
     at = fault["unix"] + to_monotonic

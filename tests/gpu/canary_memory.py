@@ -101,7 +101,15 @@ def check_canary_memory(rig, limits):
     jumps = {name: jump(rig, canary, name, size, own, patience) for name in ("fits", "past")}
     limits.at_most("a jump under the floor that fits: steps refused", jumps["fits"]["refused"], 0)
     limits.at_most("the same: until the canary was gone", jumps["fits"]["yielded_after_seconds"], 5.0, "s")
+    canary_mib, last = size / figures.MIB, f"{full['free'] / figures.MIB:.0f} MiB free at the end"
+    notes = [
+        f"canary {canary_mib:.0f} MiB; steps of {step} MiB until refused: alone {without}, beside the canary {with_it} "
+        f"({last}), beside a canary that could not leave {held}",
+    ]
+    notes += [f"jump that {name}: {jump_words(each)}" for name, each in
+              (("fits beside it", jumps["fits"]), ("fits only without it", jumps["past"]))]
     return {
+        "notes": notes,
         "step_mib": step,
         "room": room,
         "own_context_bytes": own,
@@ -111,6 +119,14 @@ def check_canary_memory(rig, limits):
         "running_again_after_seconds": back,
         "jumps": jumps,
     }
+
+
+def jump_words(found):
+    """A jump in a line."""
+    text = f"{found['asked_bytes'] / figures.MIB:.0f} MiB at once: "
+    text += f"taken after {found['refused']} refusals" if found["taken"] else f"refused {found['refused']} times"
+    after = found["yielded_after_seconds"]
+    return text + (", the canary stayed" if after is None else f", the canary had yielded after {after:.2f} s")
 
 
 def jump(rig, canary, name, size, own, patience):

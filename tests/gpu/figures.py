@@ -147,19 +147,6 @@ def status_bytes(status, field):
     return int(match[1]) * 1024 if match else None
 
 
-def power(text):
-    """Mean of what nvidia-smi printed, lines of "watts, megahertz"; None where it printed none."""
-    rows = []
-    for line in text.splitlines():
-        try:
-            watts, megahertz = (float(field) for field in line.split(","))
-        except ValueError:
-            continue  # cut off, or not supported
-        rows.append((watts, megahertz))
-    means = [sum(column) / len(rows) for column in zip(*rows)] if rows else [None, None]
-    return {"watts": means[0], "sm_mhz": means[1], "power_readings": len(rows)}
-
-
 def next_gap(kernel_ms, gap_ms, share, want):
     """The rest between requests of one kernel that would have given the wanted share of time."""
     if share <= 0:

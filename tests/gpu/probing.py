@@ -7,7 +7,7 @@ import figures
 from rig import Broken, descendants, wait_for
 
 # The default rate of the canary, a second.
-RATE = 20.0
+RATE = 15.0
 # A worker's context, its clock and the first window.
 START_SECONDS = 40
 # Probes come to the trace, and a tenant's requests to its record, at most so late.
@@ -129,7 +129,7 @@ class Canary:
 
     def __init__(self, rig, name, rate=RATE, number=0):
         self.rig, self.gpu_uuid, self.rate = rig, rig.gpu_uuid, rate
-        self.trace = rig.out / f"canary-{name}.tsv"
+        self.trace = (rig.out / f"canary-{name}.tsv").resolve()
         self.trace.unlink(missing_ok=True)
         self.agent = rig.agent(
             name,

@@ -150,11 +150,6 @@ class Rules(unittest.TestCase):
 
 
 class Checks(unittest.TestCase):
-    def test_power(self):
-        text = "79.90, 345\n[N/A], 345\n80.10, 345\n81"
-        self.assertEqual(figures.power(text), {"watts": 80.0, "sm_mhz": 345.0, "power_readings": 2})
-        self.assertIsNone(figures.power("")["watts"])
-
     def test_the_gap_that_gives_a_share(self):
         # 8 ms took 10 and rested 10: 40 %. At 32 % a cycle is 25 ms.
         self.assertAlmostEqual(figures.next_gap(8, 10, 0.4, 0.32), 15.0)

@@ -17,6 +17,7 @@ import xml.dom.minidom
 from unittest import mock
 
 import accept
+import canary_blame
 import canary_cost
 import probing
 import rig
@@ -49,7 +50,13 @@ def free_port():
 
 
 # The stand-ins have no GPU to wait for.
-QUICK = {"LATE_SECONDS": 0.2, "WINDOW_SECONDS": 0.3, "DRAIN_SECONDS": 0.3, "SETTLE_SECONDS": 0.3, "SHORTEST_SECONDS": 1.0}
+QUICK = {
+    "LATE_SECONDS": 0.2,
+    "WINDOW_SECONDS": 0.3,
+    "DRAIN_SECONDS": 0.3,
+    "SETTLE_SECONDS": 0.3,
+    "SHORTEST_SECONDS": 0.6,
+}
 
 
 class Stage(unittest.TestCase):
@@ -70,6 +77,7 @@ class Stage(unittest.TestCase):
                       "--out", str(self.out), "--cgroup-root", str(self.folder / "cgroup"),
                       "--port", str(free_port())]
         for patch in (mock.patch.multiple(probing, **QUICK), mock.patch.object(canary_cost, "PAIRS", 2),
+                      mock.patch.object(canary_blame, "TUNING_ROUNDS", 1),
                       mock.patch.object(mixes, "LENGTHS", [("0.1", 0.1, 1), ("12-by-24", 0.5, 24)])):
             patch.start()
             self.addCleanup(patch.stop)
@@ -100,8 +108,8 @@ class Study(Stage):
 
     def test_every_part_from_one_command(self):
         status = self.study(
-            *self.words, "--mixes", "heavy-1,fifth-3", "--seconds", "4", "--rate", "60", "--precise-mixes", "medium-1",
-            "--precise-probes", "300", "--length-seconds", "1", "--baseline-seconds", "1", "--settle", "0.2",
+            *self.words, "--mixes", "heavy-1,fifth-3", "--seconds", "3", "--rate", "80", "--precise-mixes", "medium-1",
+            "--precise-probes", "200", "--length-seconds", "1", "--baseline-seconds", "1", "--settle", "0.2",
             "--parts", "mixes,precise,lengths", "--waits", "block,spin",
         )
         said = self.said.getvalue()
@@ -161,6 +169,7 @@ class Checks(Stage):
     def test_cost(self):
         outcome, limits = self.check("canary-cost", 10)
         self.assertEqual(len(outcome["figures"]["pairs"]), 2)
+        self.assertEqual([len(outcome["figures"]["worker_memory_bytes"][name]) for name in ("one", "eight")], [1, 8])
         self.assertTrue(limits["framebuffer in use while there is no tenant"]["kept"])
 
     def test_memory(self):

@@ -43,9 +43,12 @@ def names_of(known):
 
 def parse_arguments(words=None):
     """The command line."""
-    first = __doc__.splitlines()[0]
-    parser = argparse.ArgumentParser(prog="study", description=first, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    program = lambda path: str(pathlib.Path(path).resolve())
+
+    def program(path):
+        return str(pathlib.Path(path).resolve())
+
+    parser = argparse.ArgumentParser(prog="study", description=__doc__.splitlines()[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--agent", type=program, help="the slicewatch binary")
     parser.add_argument("--tenant", type=program, help="the slicewatch-tenant binary")
     parser.add_argument("--out", required=True, type=pathlib.Path, help="folder of runs, tables and plots")
@@ -53,7 +56,7 @@ def parse_arguments(words=None):
     parser.add_argument("--parts", type=names_of(runs.PARTS), default=list(runs.PARTS), metavar="NAME,...")
     parser.add_argument("--mixes", type=names_of(mixes.MIXES), default=list(mixes.MIXES), metavar="NAME,...")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of a mix")
-    parser.add_argument("--rate", type=float, default=20.0, help="probes a second")
+    parser.add_argument("--rate", type=float, default=15.0, help="probes a second")
     parser.add_argument("--waits", type=names_of(["block", "spin", "yield"]), default=["block", "spin"],
                         metavar="NAME,...", help="how the victims wait; one victim each, at the same time")
     parser.add_argument("--precise-mixes", type=names_of(mixes.MIXES), default=mixes.PRECISE, metavar="NAME,...")

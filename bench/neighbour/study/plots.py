@@ -1,5 +1,6 @@
 """Small SVG plots, written by hand: light, readable without colour, no script."""
 
+import math
 from xml.sax.saxutils import escape
 
 import delays
@@ -7,7 +8,7 @@ import mixes
 import runs
 
 INK, GRID = "#222", "#ddd"
-COLOURS = ("#1f6f8b", "#d9822b", "#7a5195", "#4d9221")
+COLOURS = ("#1f6f8b", "#d9822b", "#7a5195", "#4d9221", "#b2182b", "#666666")
 FONT = 'font-family="sans-serif" font-size="11"'
 
 
@@ -50,13 +51,18 @@ def legend(x, y, names):
     return parts
 
 
+def named(victim):
+    """A victim in words."""
+    return victim.replace("short-", "tenant, wait by ")
+
+
 def mixes_plot(rows):
     """Mean added delay of each mix: canary beside the victims, as bars."""
     rows = [row for row in rows if "error" not in row]
     groups = {}
     for row in rows:
         bars = groups.setdefault(row["mix"], {"canary": row["canary_mean_us"]})
-        bars[row["victim"].replace("short-", "tenant, waits by ")] = row["victim_mean_us"]
+        bars[named(row["victim"])] = row["victim_mean_us"]
     names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
     top = max(value for bars in groups.values() for value in bars.values())
     left, bar, gap, width = 170, 10, 14, 780
@@ -73,9 +79,8 @@ def mixes_plot(rows):
         parts.append(text(left - 8, y + bar * len(bars) / 2 + 4, mixes.WORDS[mix], "end"))
         for name, value in bars.items():
             colour = COLOURS[names.index(name) % len(COLOURS)]
-            parts.append(
-                f'<rect x="{left}" y="{y}" width="{max(0.0, value * scale):.1f}" height="{bar - 1}" fill="{colour}"/>'
-            )
+            length = max(0.0, value * scale)
+            parts.append(f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar - 1}" fill="{colour}"/>')
             y += bar
         y += gap
     return svg(width, height, "Mean delay that the neighbours add: canary and tenants", parts)
@@ -87,9 +92,8 @@ def cdf_plot(chosen):
     for place, run in enumerate(chosen):
         curves = {"canary": shifted(run["canary"], run["idle"])}
         for victim, requests in run["victims"].items():
-            name = victim.replace("short-", "tenant, waits by ")
-            curves[name] = shifted(requests, run["alone"]["victims"][victim])
-        rows += small_cdf(curves, mixes.WORDS[run["mix"]], left, 60 + place * each, width - left - 30, each - 56)
+            curves[named(victim)] = shifted(requests, run["alone"]["victims"][victim])
+        rows += small_cdf(curves, mixes.WORDS[run["mix"]], left, 72 + place * each, width - left - 30, each - 56)
         if not place:
             rows += legend(left, 42, curves)
     return svg(width, 60 + each * len(chosen), "Delay that the neighbours add, distribution", rows)
@@ -122,33 +126,35 @@ def small_cdf(curves, words, left, top, width, height):
 
 def lengths_plot(rows):
     """Slowdown of requests by their work, measured, and what the two rules say."""
-    width, height, left, bottom, top = 640, 340, 60, 290, 60
-    longest = max(row["work_ms"] for row in rows) * 1.05
+    width, height, left, bottom, top = 640, 340, 60, 290, 74
+    works = sorted({row["work_ms"] for row in rows})
+    first, last = works[0] / 1.3, works[-1] * 1.3
     most = max(max(row["slowdown"], 1 + row["heavy"]) for row in rows)
     most = min(most, 8.0) * 1.05
 
     def place(x, y):
-        return left + x / longest * (width - left - 30), bottom - (min(y, most) - 1) / (most - 1) * (bottom - top)
+        across = math.log(x / first) / math.log(last / first)
+        return left + across * (width - left - 30), bottom - (min(y, most) - 1) / (most - 1) * (bottom - top)
 
-    parts, at = [], 0.0
-    while at <= longest:
-        x, _ = place(at, 1)
-        parts += [line(x, top, x, bottom), text(x, bottom + 16, f"{at:g}", "middle")]
-        at += step(longest)
+    parts = []
+    for work in works:
+        x, _ = place(work, 1)
+        parts += [line(x, top, x, bottom), text(x, bottom + 16, f"{work:g}", "middle")]
     parts.append(text(width / 2, bottom + 34, "work of a request, ms of GPU alone", "middle"))
     at = 1.0
     while at <= most:
-        _, y = place(0, at)
+        _, y = place(first, at)
         parts += [line(left, y, width - 30, y), text(left - 6, y + 4, f"{at:g}x", "end")]
         at += step(most - 1) if most > 1 else 1
     names = []
     for number, heavy in enumerate(sorted({row["heavy"] for row in rows})):
         colour = COLOURS[number]
         one = [(r["work_ms"], r) for r in rows if r["heavy"] == heavy and r["kernels"] == 1]
-        names.append(f"{heavy} heavy: measured (line: by delay, dashes: by share)")
-        path = " ".join("{:.1f},{:.1f}".format(*place(work, r["predicted_by_delay"] / r["alone_ms"])) for work, r in one)
+        names.append(f"{heavy} heavy: dots measured (small: several kernels), line by delay, dashes by share")
+        points = [place(work, row["predicted_by_delay"] / row["alone_ms"]) for work, row in one]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        _, y = place(0, 1 + heavy)
+        _, y = place(first, 1 + heavy)
         parts.append(f'<line x1="{left}" y1="{y:.1f}" x2="{width - 30}" y2="{y:.1f}" stroke="{colour}" '
                      'stroke-dasharray="5 4"/>')
         for row in (row for row in rows if row["heavy"] == heavy):
@@ -156,6 +162,7 @@ def lengths_plot(rows):
             shape = "4" if row["kernels"] == 1 else "2.5"
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{shape}" fill="{colour}"/>')
     for number, name in enumerate(names):
-        parts += [f'<rect x="{left}" y="{30 + 14 * number}" width="9" height="9" fill="{COLOURS[number]}"/>',
-                  text(left + 14, 38 + 14 * number, name)]
-    return svg(width, height, "Slowdown of longer requests beside heavy neighbours", parts)
+        square = f'width="9" height="9" fill="{COLOURS[number]}"'
+        parts += [f'<rect x="{left}" y="{30 + 14 * number}" {square}/>', text(left + 14, 38 + 14 * number, name)]
+    title = "Slowdown beside heavy neighbours, by the work of a request (more than 8x at the edge)"
+    return svg(width, height, title, parts)

@@ -146,7 +146,7 @@ def cell(row, name):
 def mix_table(rows):
     """Markdown of canary against victims."""
     lines = [
-        "| neighbours | waits | probes | mean: canary / tenant, µs | off, % (99 % interval) | holds "
+        "| neighbours | tenant | probes | mean: canary / tenant, µs | off, % (99 % interval) | holds "
         "| p99: canary / tenant, µs | off, % (99 % interval) | holds |",
         "|---|---|---:|---:|---:|---|---:|---:|---|",
     ]
