@@ -23,7 +23,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::collect::clock::Clock;
 use crate::model::{
     CanarySource, CanaryWindow, CanaryWish, Cause, Moment, Reading, Source, SourceHealth,
 };
@@ -60,7 +59,6 @@ pub struct CanarySettings {
     pub give_up_after: Duration,
     /// Each probe is appended to this file, for studies.
     pub trace: Option<PathBuf>,
-    pub clock: Clock,
 }
 
 impl Default for CanarySettings {
@@ -73,7 +71,6 @@ impl Default for CanarySettings {
             hung_after: Duration::from_secs(15),
             give_up_after: Duration::from_secs(120),
             trace: None,
-            clock: Clock::new(),
         }
     }
 }

@@ -20,7 +20,7 @@ pub struct CanaryArgs {
 /// Probes until the agent ends it.
 ///
 /// # Errors
-/// Not started by an agent, or CUDA does not do what is needed; the agent tells which.
+/// Not started by an agent.
 pub fn run(args: &CanaryArgs) -> anyhow::Result<()> {
     Ok(worker::run(args.parent, args.cuda_library.as_deref())?)
 }

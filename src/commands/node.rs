@@ -90,7 +90,7 @@ impl Node {
             nvml,
             kubelet,
             cluster,
-            canaries: canaries(settings, clock),
+            canaries: canaries(settings),
             pipeline: Pipeline::new(
                 settings.node_name.clone(),
                 book,
@@ -142,7 +142,7 @@ impl Node {
 }
 
 /// The canaries, unless they are switched off.
-fn canaries(settings: &Settings, clock: Clock) -> Option<Canaries> {
+fn canaries(settings: &Settings) -> Option<Canaries> {
     if settings.pipeline.lease.mode == CanaryMode::Off {
         return None;
     }
@@ -152,7 +152,6 @@ fn canaries(settings: &Settings, clock: Clock) -> Option<Canaries> {
     };
     let settings = CanarySettings {
         library: settings.canary.library.clone().or_else(beside_nvml),
-        clock,
         ..settings.canary.clone()
     };
     match canary::start(settings) {

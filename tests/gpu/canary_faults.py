@@ -100,7 +100,11 @@ def check_canary_faults(rig, limits):
     victim = rig.tenant("victim", record=True, seconds=probing.FOREVER, **SHORT)
     victim.wait_for_line("ready", 30)
     probing.settle()
-    alone = probing.seconds_of(probing.requests(victim, canary.window(calm)))
+    with canary.paused():
+        begin = time.monotonic()
+        time.sleep(calm)
+        end = time.monotonic()
+    alone = probing.seconds_of(probing.requests(victim, begin, end))
     timeline = Timeline(rig, canary)
     to_monotonic = time.monotonic() - time.time()
 

@@ -1,5 +1,8 @@
 """The agent with its canary, and what it says of a stretch of time."""
 
+import contextlib
+import os
+import signal
 import time
 
 import delays
@@ -182,6 +185,15 @@ class Canary:
         by = delays.shift([launched for launched, _, _ in rows], time.monotonic(), agent_now)
         return [(launched + by, delay, started) for launched, delay, started in rows]
 
+    @contextlib.contextmanager
+    def paused(self):
+        """A time without a probe: the agent is stopped, its worker is whenever it does not launch."""
+        os.kill(self.agent.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.agent.process.pid, signal.SIGCONT)
+
     def workers(self):
         """Processes that the agent started."""
         return descendants(self.agent.process.pid)
@@ -191,13 +203,13 @@ class Canary:
         self.agent.stop()
 
 
-def requests(tenant, window):
-    """[(asked, took, GPU's start)] of a tenant in a window."""
+def requests(tenant, begin, end):
+    """[(asked, took, GPU's start)] of a tenant between two times of CLOCK_MONOTONIC."""
     try:
         rows = delays.requests(tenant.record.read_bytes())
     except FileNotFoundError:
         raise Broken(f"tenant {tenant.pod} wrote no record: see tenants.log") from None
-    return delays.cut(rows, window.begin, window.end)
+    return delays.cut(rows, begin, end)
 
 
 def series(rows):

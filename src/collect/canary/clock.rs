@@ -2,12 +2,15 @@
 //!
 //! A kernel starts after the call that launched it began, and before its start was seen. So each
 //! probe bounds the difference of the clocks: `gpu - host <= started - before`, and, where the
-//! worker saw the start, `gpu - host >= started - seen`. On an H200 the clocks drift apart by some
-//! 8 us a second, and on a busy GPU most bounds are a millisecond wide: so the tightest bounds of
-//! each second are kept for minutes, and the difference is a straight line in the middle of them. Probes come at random times, so some find the GPU free even where it never
-//! rests; their bounds are tight whatever the others' are.
+//! worker saw the start, `gpu - host >= started - seen`. The second is all but an equality: the
+//! worker sees a start within a microsecond, unless it is preempted. The first is not: a launch
+//! takes 10 us on an idle GPU, 130 us where another context ran last, and a millisecond on a busy
+//! one (measured on an H200, whose clock drifts from the host's by some 8 us a second). So the
+//! difference is the lowest straight line over what was seen, its tightest bound of each second of
+//! the last two minutes; and the other bounds say how far it may be off.
 //!
-//! Where no line fits any more, one of the clocks was set: the bounds before it are forgotten.
+//! Where the line is over one of those, one of the clocks was set, and what came before is
+//! forgotten.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,8 +19,12 @@ use std::time::Duration;
 const KEPT: u64 = 120;
 /// Two crystals never differ by more; in nanoseconds a second.
 const DRIFT_MAX: f64 = 500e3;
-/// Steps of each search for a drift: down to a nanosecond a second.
-const STEPS: usize = 40;
+/// Over a shorter time than this, in nanoseconds, the drift known before is better.
+const SPAN_MIN: f64 = 3e9;
+/// A bound that is this much beyond another, in nanoseconds, contradicts it: less is rounding, and
+/// how the drift changes.
+const TOLERANCE: f64 = 5e3;
+
 /// A bound: nanoseconds of the host's clock, and of the difference, both since the first probe.
 type Point = (f64, f64);
 
@@ -31,28 +38,28 @@ struct Second {
 /// The difference of the clocks as a straight line.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tie {
-    /// The difference at `now`, both since the first probe, in nanoseconds.
+    /// At the first probe, and from then on.
     at: f64,
-    now: f64,
     per_second: f64,
-    error: f64,
+    /// From the line up to the nearest of the other bounds, in nanoseconds.
+    room: f64,
     origin: (u64, i64),
 }
 
 impl Tie {
-    /// The host's time of an instant of the GPU's clock, both in nanoseconds.
+    /// The host's time of an instant of the GPU's clock near `near`, all in nanoseconds.
     pub fn host(&self, gpu: u64, near: u64) -> i64 {
         let (host, difference) = self.origin;
-        let since = near.wrapping_sub(host) as i64 as f64 - self.now;
-        let moved = self.at + self.per_second * since * 1e-9;
+        let seconds = near.wrapping_sub(host) as i64 as f64 * 1e-9;
+        let moved = self.at + self.per_second * seconds;
         (gpu as i64)
             .wrapping_sub(difference)
             .wrapping_sub(moved.round() as i64)
     }
 
-    /// How far [`Tie::host`] may be off.
+    /// Half the room between the bounds: how far [`Tie::host`] may be off.
     pub fn error(&self) -> Duration {
-        Duration::from_nanos(self.error as u64)
+        Duration::from_nanos((self.room / 2.0).max(0.0) as u64)
     }
 }
 
@@ -62,8 +69,6 @@ pub struct Bounds {
     /// Host time of the first probe, and the difference that it gave.
     origin: Option<(u64, i64)>,
     seconds: VecDeque<Second>,
-    /// Launch of the newest probe, since the first.
-    newest: f64,
     /// Of the line before, in nanoseconds a second.
     drift: f64,
     /// Times that the bounds contradicted each other.
@@ -94,8 +99,7 @@ impl Bounds {
         let Some(second) = self.seconds.back_mut() else {
             return;
         };
-        self.newest = since(before);
-        let upper = (self.newest, difference.wrapping_sub(zero) as f64);
+        let upper = (since(before), difference.wrapping_sub(zero) as f64);
         if second.upper.is_none_or(|known| upper.1 < known.1) {
             second.upper = Some(upper);
         }
@@ -108,98 +112,70 @@ impl Bounds {
         }
     }
 
-    /// The line in the middle of the bounds; `None` until there are some on both sides.
+    /// The line over what was seen; `None` until a start was.
     pub fn tie(&mut self) -> Option<Tie> {
-        let mut tie = self.middle()?;
-        if tie.is_err() {
+        let mut tie = self.line()?;
+        if tie.room < -TOLERANCE {
             self.resets += 1;
             while self.seconds.len() > 2 {
                 self.seconds.pop_front();
             }
-            tie = self.middle()?;
+            tie = self.line()?;
         }
-        let Ok(tie) = tie else {
+        if tie.room < -TOLERANCE {
             self.seconds.clear();
             self.origin = None;
             return None;
-        };
+        }
         self.drift = tie.per_second;
         Some(tie)
     }
 
-    /// `Err` where no line fits.
-    fn middle(&self) -> Option<Result<Tie, ()>> {
+    fn line(&self) -> Option<Tie> {
         let origin = self.origin?;
-        let upper: Vec<Point> = self.seconds.iter().filter_map(|s| s.upper).collect();
-        let lower: Vec<Point> = self.seconds.iter().filter_map(|s| s.lower).collect();
-        if upper.is_empty() || lower.is_empty() {
-            return None;
-        }
-        let room = |drift: f64| {
-            let over = |(x, y): &Point| y - drift * 1e-9 * x;
-            let ceiling = upper.iter().map(over).fold(f64::INFINITY, f64::min);
-            let floor = lower.iter().map(over).fold(f64::NEG_INFINITY, f64::max);
-            (ceiling, floor)
+        let seen: Vec<Point> = self.seconds.iter().filter_map(|s| s.lower).collect();
+        let (first, last) = (seen.first()?, seen.last()?);
+        let line = |drift: f64| {
+            let over = |(x, y): Point| y - drift * 1e-9 * x;
+            let at = seen
+                .iter()
+                .copied()
+                .map(over)
+                .fold(f64::NEG_INFINITY, f64::max);
+            let launched = self.seconds.iter().filter_map(|s| s.upper);
+            Tie {
+                at,
+                per_second: drift,
+                room: launched.map(over).fold(f64::INFINITY, f64::min) - at,
+                origin,
+            }
         };
-        let width = |drift: f64| {
-            let (ceiling, floor) = room(drift);
-            ceiling - floor
-        };
-        let best = summit(&width, -DRIFT_MAX, DRIFT_MAX);
-        if width(best) < 0.0 {
-            return Some(Err(()));
+        let known = line(self.drift);
+        if last.0 - first.0 < SPAN_MIN && known.room >= -TOLERANCE {
+            return Some(known);
         }
-        let (low, high) = (
-            edge(&width, best, -DRIFT_MAX),
-            edge(&width, best, DRIFT_MAX),
-        );
-        // The highest and the lowest that a line that fits can run now.
-        let now = self.newest;
-        let top = |drift: f64| room(drift).0 + drift * 1e-9 * now;
-        let bottom = |drift: f64| -room(drift).1 - drift * 1e-9 * now;
-        let highest = top(summit(&top, low, high));
-        let lowest = -bottom(summit(&bottom, low, high));
-        // Over a short time the bounds allow for many drifts, and the one known before is as good
-        // as any; the longer the time, the less is left beside the middle of those allowed for.
-        let quarter = (high - low) / 4.0;
-        Some(Ok(Tie {
-            at: (highest + lowest) / 2.0,
-            now,
-            per_second: self.drift.clamp(low + quarter, high - quarter),
-            error: ((highest - lowest) / 2.0).max(0.0),
-            origin,
-        }))
+        Some(line(slope_over(&seen).clamp(-DRIFT_MAX, DRIFT_MAX)))
     }
 }
 
-/// Where a concave function of the drift is highest: found by thirds.
-fn summit(height: &impl Fn(f64) -> f64, mut low: f64, mut high: f64) -> f64 {
-    for _ in 0..STEPS {
-        let third = (high - low) / 3.0;
-        if height(low + third) < height(high - third) {
-            low += third;
-        } else {
-            high -= third;
+/// Slope, in nanoseconds a second, of the line over all points that is nearest to them together:
+/// the edge of their hull over their middle.
+fn slope_over(points: &[Point]) -> f64 {
+    let mut hull: Vec<Point> = Vec::with_capacity(points.len());
+    for &(x, y) in points {
+        while let [.., a, b] = hull[..]
+            && (b.1 - a.1) * (x - a.0) <= (y - a.1) * (b.0 - a.0)
+        {
+            hull.pop();
         }
+        hull.push((x, y));
     }
-    (low + high) / 2.0
-}
-
-/// The drift farthest from `inside`, towards `outside`, that leaves room.
-fn edge(width: &impl Fn(f64) -> f64, inside: f64, outside: f64) -> f64 {
-    if width(outside) >= 0.0 {
-        return outside;
-    }
-    let (mut good, mut bad) = (inside, outside);
-    for _ in 0..STEPS {
-        let middle = (good + bad) / 2.0;
-        if width(middle) >= 0.0 {
-            good = middle;
-        } else {
-            bad = middle;
-        }
-    }
-    good
+    let middle = points.iter().map(|(x, _)| x).sum::<f64>() / points.len() as f64;
+    hull.windows(2)
+        .find(|edge| edge[1].0 >= middle)
+        .map_or(0.0, |edge| {
+            (edge[1].1 - edge[0].1) / (edge[1].0 - edge[0].0) * 1e9
+        })
 }
 
 #[cfg(test)]

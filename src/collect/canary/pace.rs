@@ -11,15 +11,17 @@ use super::clock::{Bounds, Tie};
 use super::raw::page::{Page, SLOTS};
 
 /// The clocks must be tied to each other this well before a delay is told.
-const TIED: Duration = Duration::from_micros(150);
+const TIED: Duration = Duration::from_micros(500);
 /// Delays that have waited for that so long are told with clocks tied this well: a GPU whose every
 /// probe waits leaves no tighter bounds.
-const TIED_LATE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(2));
-/// How long a worker looks for a start: so many probes of a busy GPU start within this that the
-/// clocks stay tied, at a twentieth of a percent of a core.
+const TIED_LATE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(5));
+/// How long a worker looks for a start: at 15 probes a second, a tenth of a percent of a core at the
+/// most.
 const LOOK: Duration = Duration::from_micros(60);
-/// The same while the clocks are not tied: longer than a newcomer mostly waits.
-const LOOK_UNTIED: Duration = Duration::from_millis(3);
+/// The same of one probe in [`LONG_LOOKS`], and of all while the clocks are not tied: longer than a
+/// newcomer mostly waits.
+const LONG_LOOK: Duration = Duration::from_millis(3);
+const LONG_LOOKS: u64 = 32;
 /// Between two lines through the bounds.
 const TIE_PERIOD: u64 = 1_000_000_000;
 /// A worker that is still about to stop misses what continues it: it is told again after this.
@@ -119,11 +121,8 @@ impl Pace {
             if room {
                 self.wanted += 1;
                 self.asked = now;
-                let look = if self.is_tied() && self.enough == TIED {
-                    LOOK
-                } else {
-                    LOOK_UNTIED
-                };
+                let short = self.is_tied() && !self.wanted.is_multiple_of(LONG_LOOKS);
+                let look = if short { LOOK } else { LONG_LOOK };
                 page.look.store(look.as_nanos() as u64, Relaxed);
                 page.wanted.store(self.wanted, Release);
             }

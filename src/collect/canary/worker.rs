@@ -1,5 +1,6 @@
 //! The worker process: holds the context, launches when told to, and is stopped in between.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -41,16 +42,14 @@ pub enum WorkerError {
     /// A signal could not be sent or asked for.
     #[error("the system refuses a canary what every process may do")]
     System(#[from] io::Error),
-    /// CUDA refused a step; the agent tells which.
-    #[error("CUDA: {0}")]
-    Cuda(String),
 }
 
 /// Runs until the agent, `parent`, ends it. Standard input must be the agent's page, and the
-/// environment show CUDA one device.
+/// environment show CUDA one device. Where CUDA refuses a step, that stands in the page for the agent
+/// to tell, and it ends.
 ///
 /// # Errors
-/// [`WorkerError`]; what CUDA refused stands in the page too.
+/// [`WorkerError`].
 pub fn run(parent: u32, library: Option<&Path>) -> Result<(), WorkerError> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
     // The agent may have ended before the line above.
@@ -67,15 +66,14 @@ pub fn run(parent: u32, library: Option<&Path>) -> Result<(), WorkerError> {
     if page.magic.load(Acquire) != MAGIC {
         return Err(WorkerError::OtherBuild);
     }
-    serve(&page, library).map_err(|failure| {
-        page.step.store(failure.step as u32, Relaxed);
-        page.code.store(failure.code, Relaxed);
-        page.phase.store(phase::FAILED, Release);
-        WorkerError::Cuda(failure.to_string())
-    })
+    let Err(failure) = serve(&page, library);
+    page.step.store(failure.step as u32, Relaxed);
+    page.code.store(failure.code, Relaxed);
+    page.phase.store(phase::FAILED, Release);
+    Ok(())
 }
 
-fn serve(page: &Shared, library: Option<&Path>) -> Result<(), Failure> {
+fn serve(page: &Shared, library: Option<&Path>) -> Result<Infallible, Failure> {
     let context = Context::new(load(&candidates(library))?, page)?;
     page.phase.store(phase::READY, Release);
     let mut launched: u64 = 0;

@@ -1,7 +1,7 @@
 //! The agent with its latency canary, on a scripted driver and CUDA.
 
 use fake_cuda::{Fake as Cuda, Script as CudaScript};
-use slicewatch::model::{CanaryReason, CanaryState, GpuView};
+use slicewatch::model::{CanaryReason, CanaryState, GpuView, Reading};
 
 use super::*;
 
@@ -36,9 +36,7 @@ fn children(agent: &Agent) -> Vec<u32> {
                 .into_iter()
                 .flatten()
                 .flatten()
-                .map(|task| {
-                    fs::read_to_string(task.path().join("children")).unwrap_or_default()
-                })
+                .map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default())
                 .collect::<String>()
                 .split_whitespace(),
         )
@@ -57,7 +55,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 #[test]
 fn delays_of_a_shared_card_are_put_down_to_its_pods_and_add_up() {
     let (_host, _kubelet, _cuda, agent) = probed(&CudaScript {
-        delays: vec![900, 1100],
+        delays: vec![15, 1485, 1500],
         ..CudaScript::default()
     });
     let snapshot = agent.until("charges", |snapshot| {
@@ -65,7 +63,9 @@ fn delays_of_a_shared_card_are_put_down_to_its_pods_and_add_up() {
             is(gpu, CanaryState::Running, CanaryReason::Shared)
                 && [&TRAINER, &SERVER].iter().all(|tenant| {
                     row(gpu, tenant).is_some_and(|row| {
-                        row.delay.value().is_some_and(|delay| delay.inflicted.0 > 0.01)
+                        row.delay
+                            .value()
+                            .is_some_and(|delay| delay.inflicted.0 > 0.01)
                     })
                 })
         })
@@ -86,7 +86,9 @@ fn delays_of_a_shared_card_are_put_down_to_its_pods_and_add_up() {
     assert!(inflicted(&TRAINER) > inflicted(&SERVER));
     let metrics = agent.metrics();
     let of = |name: &str, tenant| metrics.of(name, tenant);
-    assert!(of("slicewatch_pod_inflicted_delay_seconds_total", &TRAINER) >= Some(inflicted(&TRAINER)));
+    assert!(
+        of("slicewatch_pod_inflicted_delay_seconds_total", &TRAINER) >= Some(inflicted(&TRAINER))
+    );
     assert!(of("slicewatch_pod_exposed_probes_total", &SERVER) > Some(0.0));
     let canary = snapshot.source(Source::Canary).unwrap();
     assert_eq!(canary.up, Reading::Value(()));
@@ -101,7 +103,9 @@ fn a_worker_that_is_stopped_dies_with_an_agent_that_is_killed() {
     let workers = children(&agent);
     assert!(!workers.is_empty());
     let stat = |pid: u32| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    wait_until("stopped", || workers.iter().all(|pid| stat(*pid).contains(") T ")));
+    wait_until("stopped", || {
+        workers.iter().all(|pid| stat(*pid).contains(") T "))
+    });
     agent.child.kill().unwrap();
     agent.child.wait().unwrap();
     wait_until("dead", || {

@@ -193,6 +193,7 @@ fn missing_keys(text: &str) -> Vec<String> {
     let agent = cli.find_subcommand("agent").expect("the agent");
     let keys = agent
         .get_arguments()
+        .filter(|argument| !argument.is_hide_set())
         .filter_map(|argument| argument.get_long());
     keys.map(|key| key.replace('.', "-"))
         .filter(|key| !["config", "help", "version"].contains(&&**key) && !table.contains_key(key))

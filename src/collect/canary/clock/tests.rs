@@ -49,7 +49,7 @@ impl Bench {
             let tie = bounds.tie().unwrap();
             let off = (tie.host(gpu, self.host) - start as i64).abs() as f64 / 1e3;
             assert!(
-                off <= tie.error().as_secs_f64() * 1e6 + 2.0,
+                off <= tie.error().as_secs_f64() * 2e6 + 5.0,
                 "{off} us, {tie:?}"
             );
             worst = worst.max(off);
@@ -65,7 +65,7 @@ fn an_idle_gpu_is_tied_to_a_few_microseconds_at_once() {
     for _ in 0..40 {
         bench.probe(&mut bounds);
     }
-    assert!(bench.worst(&mut bounds, 2000) < 25.0);
+    assert!(bench.worst(&mut bounds, 2000) < 5.0);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_saturated_gpu_is_tied_by_the_probes_that_found_it_free() {
             bench.probe(&mut bounds);
         }
         let worst = bench.worst(&mut bounds, 1000);
-        assert!(worst < 60.0, "{worst} us at {drift} ns a second");
+        assert!(worst < 20.0, "{worst} us at {drift} ns a second");
     }
 }
 
@@ -89,7 +89,7 @@ fn load_that_comes_and_goes_does_not_move_the_line() {
         bench.probe(&mut bounds);
     }
     bench.wait = 12_000.0;
-    assert!(bench.worst(&mut bounds, 600) < 25.0);
+    assert!(bench.worst(&mut bounds, 600) < 10.0);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_clock_that_is_set_is_noticed_and_followed() {
             bounds.tie();
         }
         assert!(bounds.resets > before);
-        assert!(bench.worst(&mut bounds, 200) < 60.0);
+        assert!(bench.worst(&mut bounds, 200) < 20.0);
     }
 }
 

@@ -58,7 +58,7 @@ fn delays_are_the_gpus_and_not_the_hosts() {
         work(
             &page,
             now,
-            if pace.wanted % 2 == 0 {
+            if pace.wanted.is_multiple_of(2) {
                 800_000
             } else {
                 10_000
@@ -75,7 +75,7 @@ fn delays_are_the_gpus_and_not_the_hosts() {
         for probe in probes {
             // The launch call of 5 us comes before.
             let off = probe.delay.as_nanos().abs_diff(wanted + 5_000);
-            assert!(off < 20_000 && probe.started, "{probe:?}");
+            assert!(off < 3_000 && probe.started, "{probe:?}");
         }
     }
     pace.turn(&page, now + 1_000);
@@ -114,14 +114,14 @@ fn a_gpu_whose_every_probe_waits_is_told_late_and_less_well() {
         if !turn.probes.is_empty() {
             first.get_or_insert((now, turn.probes.len()));
         }
-        work(&page, now, 800_000);
+        work(&page, now, 3_000_000);
     }
     let (at, told) = first.unwrap();
     assert!(
         (10 * SECOND..13 * SECOND).contains(&at) && told > 100,
         "{at} {told}"
     );
-    assert!(pace.clock_error() > Some(Duration::from_micros(300)));
+    assert!(pace.clock_error() > Some(Duration::from_millis(1)));
 }
 
 #[test]

@@ -75,8 +75,7 @@ impl Step {
 }
 
 /// A step that failed, with CUDA's code (0 without one).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{step:?} failed with CUDA's code {code}")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::collect::canary) struct Failure {
     pub(in crate::collect::canary) step: Step,
     pub(in crate::collect::canary) code: i32,
