@@ -20,6 +20,8 @@ class Fixture:
             driver = node.STATE / "driver"
             driver.mkdir(exist_ok=True)
             shutil.copy(node.REPOSITORY / "target/release/libfake_nvml.so", driver / "libnvidia-ml.so.1")
+            # Found beside the driver's: its kernels start after 10 us.
+            shutil.copy(node.REPOSITORY / "target/release/libfake_cuda.so", driver / "libcuda.so.1")
             self.card = Card(node.STATE / "card", node.gpus())
         self.truth = Truth(self.card)
         self.truth.start()
