@@ -10,7 +10,7 @@
 //!
 //! Of a window with n probes, a sum S of delays and a mean b of the baseline, `E = max(0, S - n b)`
 //! was inflicted by somebody and the rest is [`DelayRemainder::Baseline`]; where the ring shows an
-//! idle card, all of it is. E is put down to tenants by [`blame`], by turns that [`turns`] learns.
+//! idle card, all of it is. E is put down to tenants by their shares and turns, the turns learnt from windows.
 //! What a container suffered is the part of E that the others inflicted, for the part of the time
 //! in which it had work: as if its own work and theirs came independently of one another.
 //!

@@ -1,7 +1,7 @@
 //! The latency canary: a kernel of one thread, launched at random times on each shared GPU, whose
 //! own clock says when it started. What it waited is what a tenant's short request waits.
 //!
-//! **Who does what.** A [worker](self::worker) process for each card holds the CUDA context and
+//! **Who does what.** A [worker] process for each card holds the CUDA context and
 //! launches; a fault or a hang there kills it and never the agent, which does not call CUDA. It is
 //! stopped (SIGSTOP) whenever it has nothing to launch, since CUDA's own event thread would
 //! otherwise wake for each completion of any tenant (measured on an H200: 2-4 % of a core). One

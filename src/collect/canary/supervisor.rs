@@ -24,11 +24,18 @@ pub(super) enum Command {
     Stop,
 }
 
+/// A card, its entry, and when its next turn is due.
+struct Place {
+    card: Card,
+    entry: Entry,
+    wake: Option<u64>,
+}
+
 pub(super) struct Supervisor {
     settings: CanarySettings,
     board: Arc<Mutex<Board>>,
     inbox: Receiver<Command>,
-    cards: BTreeMap<GpuUuid, (Card, Entry)>,
+    cards: BTreeMap<GpuUuid, Place>,
     trace: Option<Trace>,
 }
 
@@ -74,32 +81,37 @@ impl Supervisor {
 
     fn steer(&mut self, wishes: Vec<CanaryWish>) {
         // A card that nobody names any more has no canary, and no entry once it is still.
-        for (card, _) in self.cards.values_mut() {
-            card.steer(CanaryState::Off, CanaryReason::GpuDown);
+        for place in self.cards.values_mut() {
+            place.card.steer(CanaryState::Off, CanaryReason::GpuDown);
+            place.wake = Some(0);
         }
         let mut named = HashSet::with_capacity(wishes.len());
         for CanaryWish { gpu, state, reason } in wishes.into_iter().take(CARDS_MAX) {
-            let (card, _) = self
-                .cards
-                .entry(gpu.clone())
-                .or_insert_with(|| (Card::new(gpu.clone()), Entry::new()));
-            card.steer(state, reason);
+            let place = self.cards.entry(gpu.clone()).or_insert_with(|| Place {
+                card: Card::new(gpu.clone()),
+                entry: Entry::new(),
+                wake: Some(0),
+            });
+            place.card.steer(state, reason);
             named.insert(gpu);
         }
         self.cards
-            .retain(|gpu, (card, _)| named.contains(gpu) || !card.is_still());
+            .retain(|gpu, place| named.contains(gpu) || !place.card.is_still());
         let mut board = lock(&self.board);
         board.cards.retain(|gpu, _| self.cards.contains_key(gpu));
         board.failing.retain(|gpu, _| self.cards.contains_key(gpu));
     }
 
-    /// Takes all turns; says when the next is due.
+    /// Takes the turns that are due; says when the next one is.
     fn turn(&mut self) -> Option<u64> {
-        let mut next: Option<u64> = None;
-        for (gpu, (card, entry)) in &mut self.cards {
+        for (gpu, Place { card, entry, wake }) in &mut self.cards {
+            let now = now();
+            if wake.is_none_or(|wake| wake > now) {
+                continue;
+            }
             let before = (entry.state, entry.reason);
             // The board is not held meanwhile: the agent's steps wait for no process.
-            let outcome = card.turn(&self.settings, entry, now());
+            let outcome = card.turn(&self.settings, entry, now);
             if before != (entry.state, entry.reason) {
                 tracing::debug!(
                     gpu = gpu.as_str(),
@@ -111,21 +123,22 @@ impl Supervisor {
             if let Some(trace) = &mut self.trace {
                 trace.write(gpu, &entry.probes);
             }
-            next = next.into_iter().chain(outcome.wake).min();
+            *wake = outcome.wake;
             note(&mut lock(&self.board), gpu, entry, outcome);
         }
-        next
+        self.cards.values().filter_map(|place| place.wake).min()
     }
 
     /// Ends all workers; those that do not end at once die with this thread.
     fn finish(mut self) {
         let started = now();
-        for (card, _) in self.cards.values_mut() {
-            card.steer(CanaryState::Off, CanaryReason::Disabled);
+        for place in self.cards.values_mut() {
+            place.card.steer(CanaryState::Off, CanaryReason::Disabled);
+            place.wake = Some(0);
         }
         while now().saturating_sub(started) < LAST_WAIT.as_nanos() as u64 {
             self.turn();
-            if self.cards.values().all(|(card, _)| card.is_still()) {
+            if self.cards.values().all(|place| place.card.is_still()) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(10));

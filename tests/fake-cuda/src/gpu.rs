@@ -54,6 +54,7 @@ impl Gpu {
                 let worker = libc::getpid();
                 if libc::fork() == 0 {
                     libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                    libc::prctl(libc::PR_SET_NAME, c"fake-gpu".as_ptr());
                     gpu.run(worker);
                     libc::_exit(0);
                 }
