@@ -8,9 +8,9 @@
 //! seconds (MIG has no ring; a stepped clock refuses one) its delay belongs to
 //! [`DelayRemainder::NoShare`].
 //!
-//! Of a window with n probes, a sum S of delays and a mean b of the baseline, `E = max(0, S - n b)`
+//! Of a window with n probes, a sum S of delays and a median b of the baseline, `E = max(0, S - n b)`
 //! was inflicted by somebody and the rest is [`DelayRemainder::Baseline`]; where the ring shows an
-//! idle card, all of it is. E is put down to tenants by their shares and turns, the turns learnt from windows.
+//! idle card, all of it is, stalls apart. E is put down to tenants by their shares and turns, the turns learnt from windows.
 //! What a container suffered is the part of E that the others inflicted, for the part of the time
 //! in which it had work: as if its own work and theirs came independently of one another.
 //!
@@ -226,9 +226,11 @@ impl Contention {
         turn.known.then(|| Duration::from_secs_f64(turn.seconds))
     }
 
-    /// Whether a probe ever came.
-    pub fn probed(&self) -> bool {
-        self.probed
+    /// Whether probes come now, so that a tenant without a charge inflicted nothing.
+    pub fn probes(&self) -> bool {
+        let running =
+            |heard: &Heard| matches!(heard.state, CanaryState::Running | CanaryState::Stalled);
+        self.probed && self.heard.as_ref().is_some_and(running)
     }
 
     /// As the snapshot has it; `place` tells where a container is in the view.
@@ -267,7 +269,7 @@ impl Contention {
     }
 
     fn baseline(&self, now: Moment) -> f64 {
-        self.baseline.mean(|| self.recent.merged(now.monotonic))
+        self.baseline.usual(|| self.recent.merged(now.monotonic))
     }
 
     /// Counts probes; of their delay, what nobody inflicted and what somebody did.
@@ -311,7 +313,11 @@ impl Contention {
         let (by_nobody, mut inflicted) = self.count(probes, baseline);
         self.charge(DelayRemainder::Baseline, by_nobody);
         if tenancy.idle {
-            self.charge(DelayRemainder::Baseline, inflicted);
+            // What stalls there is nobody's that is known, and no baseline.
+            let over = |probe: &Probe| probe.delay.saturating_sub(LONGEST_TURNS).as_secs_f64();
+            let stalled = probes.iter().map(over).sum::<f64>().min(inflicted);
+            self.charge(DelayRemainder::NoShare, stalled);
+            self.charge(DelayRemainder::Baseline, inflicted - stalled);
             self.baseline.learn(probes);
             inflicted = 0.0;
         }

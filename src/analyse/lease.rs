@@ -26,6 +26,8 @@ pub const LINGER: Duration = Duration::from_secs(10);
 pub const CALM: Duration = Duration::from_secs(30);
 /// A canary leaves when free framebuffer was not known for so long.
 pub const BLIND: Duration = Duration::from_secs(5);
+/// What a canary's worker is called.
+const CANARY: &str = "slicewatch-cana";
 /// This part of the framebuffer is free beyond what a canary needs, before it comes.
 const MARGIN: f64 = 0.025;
 
@@ -249,6 +251,9 @@ impl Tenants {
         let mut owners = gpu
             .processes
             .iter()
+            // By name too, for that of another agent on this node: each would keep the other's
+            // alive. Who takes the name loses nothing but a canary for itself.
+            .filter(|process| &*process.name != CANARY)
             .map(|process| process.owner)
             .filter(|owner| *owner != Owner::Unattributed(Remainder::Canary));
         let first = owners.next();

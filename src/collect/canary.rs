@@ -19,6 +19,7 @@
 //! the probes of all, and a stopped process stops all its threads.
 
 use std::path::PathBuf;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -34,13 +35,17 @@ mod pace;
 mod process;
 mod raw;
 mod supervisor;
+mod timing;
 mod trace;
 pub mod worker;
 
 pub use worker::NAME as CUDA_LIBRARY;
 
 use board::Board;
-use supervisor::{Command, Supervisor};
+use supervisor::Supervisor;
+
+/// Steps whose wishes the thread may be behind.
+const WISHES_MAX: usize = 4;
 
 /// How the canaries run.
 #[derive(Debug, Clone)]
@@ -79,7 +84,8 @@ impl Default for CanarySettings {
 #[derive(Debug)]
 pub struct Canaries {
     board: Arc<Mutex<Board>>,
-    commands: std::sync::mpsc::Sender<Command>,
+    /// `None` once it ends: that ends the thread.
+    wishes: Option<SyncSender<Vec<CanaryWish>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -89,7 +95,7 @@ pub struct Canaries {
 /// The system's word where no thread can be started.
 pub fn start(settings: CanarySettings) -> std::io::Result<Canaries> {
     let board = Arc::new(Mutex::new(Board::default()));
-    let (commands, inbox) = std::sync::mpsc::channel();
+    let (wishes, inbox) = sync_channel(WISHES_MAX);
     let supervisor = Supervisor::new(settings, Arc::clone(&board), inbox);
     let thread = std::thread::Builder::new()
         .name("canary".into())
@@ -97,15 +103,18 @@ pub fn start(settings: CanarySettings) -> std::io::Result<Canaries> {
         .spawn(move || supervisor.run())?;
     Ok(Canaries {
         board,
-        commands,
+        wishes: Some(wishes),
         thread: Some(thread),
     })
 }
 
 impl CanarySource for Canaries {
     fn steer(&mut self, wishes: Vec<CanaryWish>) {
-        // A thread that is gone shows in `collect`.
-        let _ = self.commands.send(Command::Steer(wishes));
+        // One that is not taken is told again with the next step; a thread that is stuck or gone
+        // shows in `collect`.
+        if let Some(sender) = &self.wishes {
+            let _ = sender.try_send(wishes);
+        }
     }
 
     fn collect(&mut self, now: Moment) -> (Vec<CanaryWindow>, SourceHealth) {
@@ -122,7 +131,7 @@ impl CanarySource for Canaries {
 
 impl Drop for Canaries {
     fn drop(&mut self) {
-        let _ = self.commands.send(Command::Stop);
+        self.wishes = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

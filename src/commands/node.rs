@@ -13,7 +13,8 @@ use crate::collect::nvml::{self, NvmlHandle, NvmlSettings};
 use crate::commands::options::{Cluster, Kubelet, Settings};
 use crate::commands::pipeline::Pipeline;
 use crate::model::{
-    Allocations, CanarySource, HostFiles, NodeSample, Reading, Snapshot, Source, SourceHealth,
+    Allocations, CanarySource, CanaryWindow, CanaryWish, HostFiles, NodeSample, Reading, Snapshot,
+    Source, SourceHealth,
 };
 
 /// The running parts of this node.
@@ -23,6 +24,8 @@ pub struct Node {
     kubelet: Option<KubeletHandle>,
     cluster: Result<ClusterHandle, &'static str>,
     canaries: Option<Canaries>,
+    /// Without canaries: why each device has none.
+    told: Vec<CanaryWish>,
     pipeline: Pipeline,
 }
 
@@ -91,6 +94,7 @@ impl Node {
             kubelet,
             cluster,
             canaries: canaries(settings),
+            told: Vec::new(),
             pipeline: Pipeline::new(
                 settings.node_name.clone(),
                 book,
@@ -114,7 +118,7 @@ impl Node {
         };
         let (canaries, canary_health) = match &mut self.canaries {
             Some(canaries) => canaries.collect(now),
-            None => (Vec::new(), no_canary()),
+            None => (self.told.iter().map(without_probes).collect(), no_canary()),
         };
         let sample = NodeSample {
             at: now,
@@ -129,8 +133,9 @@ impl Node {
         {
             kubelet.nudge();
         }
-        if let Some(canaries) = &mut self.canaries {
-            canaries.steer(step.wishes);
+        match &mut self.canaries {
+            Some(canaries) => canaries.steer(step.wishes),
+            None => self.told = step.wishes,
         }
         step.snapshot
     }
@@ -160,6 +165,20 @@ fn canaries(settings: &Settings) -> Option<Canaries> {
             tracing::warn!(%error, "no latency canary: its thread did not start");
             None
         }
+    }
+}
+
+/// What a device without a canary has to say of it.
+fn without_probes(wish: &CanaryWish) -> CanaryWindow {
+    CanaryWindow {
+        gpu: wish.gpu.clone(),
+        state: wish.state,
+        reason: wish.reason,
+        probes: Vec::new(),
+        missed: 0,
+        waiting: None,
+        clock_error: None,
+        workers: Vec::new(),
     }
 }
 

@@ -141,7 +141,7 @@ pub struct CanaryWindow {
     /// Age of the oldest probe that has not started; zero without one. `None` while it does not
     /// probe.
     pub waiting: Option<Duration>,
-    /// How far apart the two clocks may be taken wrongly: half the width of their bounds.
+    /// How late delays may be told: the width of the bounds that tie the GPU's clock to the host's.
     pub clock_error: Option<Duration>,
     /// Its worker, and those of the last minute: tenants of nobody.
     pub workers: Vec<ProcessKey>,

@@ -174,7 +174,7 @@ pub struct CanaryView {
     pub stall: Reading<Duration>,
     /// Arrivals that could not be launched at their time.
     pub missed: u64,
-    /// Half the width of the bounds that tie the GPU's clock to the host's.
+    /// How late delays may be told: the width of the bounds that tie the GPU's clock to the host's.
     #[serde(rename = "clock_error_seconds", with = "super::time::seconds::option")]
     pub clock_error: Option<Duration>,
     /// With what the containers inflicted, these add up to the histogram's sum.

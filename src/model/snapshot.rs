@@ -174,7 +174,7 @@ pub struct ContainerView {
     #[serde(rename = "contended_seconds", with = "super::time::seconds")]
     pub contended: Duration,
     pub exits_under_pressure: u64,
-    /// `Unsupported` where the device's canary never probed.
+    /// `Unsupported` where the device's canary never probed while it was there.
     #[serde(default = "unsupported")]
     pub delay: Reading<ContainerDelay>,
     pub claims: Vec<DraClaim>,

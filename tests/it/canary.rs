@@ -380,6 +380,7 @@ fn faults_restart_the_worker() {
 fn a_call_that_never_returns_is_told_and_its_worker_killed() {
     let mut bench = Bench::with(&Script::default(), &[], |settings| {
         settings.hung_after = Duration::from_secs(3);
+        settings.rate = 15.0;
     });
     bench.run();
     let worker = bench.shared().workers[0];
@@ -453,6 +454,25 @@ fn a_worker_dies_with_an_agent_that_is_killed() {
     assert!(!output.status.success());
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(words.contains("slicewatch agent"), "{words}");
+}
+
+#[test]
+fn a_clock_that_is_set_puts_no_delay_into_the_books() {
+    for step in [3_000_000_000, -3_000_000_000, -20_000_000] {
+        let mut bench = Bench::with(&Script::default(), &[], |settings| settings.rate = 50.0);
+        bench.run();
+        bench.shared();
+        bench.probes(100);
+        bench.cuda.set(&Script {
+            clock_offset: step,
+            ..Script::default()
+        });
+        let probes = bench.probes(100);
+        let longest = micros(&probes).pop().unwrap();
+        // A busy machine may wake a fake GPU late; the step would be twenty times that.
+        assert!(longest < 15_000.0, "{longest} us after a step of {step} ns");
+        bench.shared();
+    }
 }
 
 #[test]

@@ -12,6 +12,8 @@ use crate::model::{Cause, Probe, Quantiles, Reading};
 const LEAST: u64 = 50;
 /// Probes of one half of the memory: the newest one or two thousand count.
 const HALF: u64 = 1000;
+/// A longer delay met somebody, or a fault: one such would outweigh all others.
+const LONGEST: Duration = Duration::from_millis(1);
 /// Before it is learnt, it is taken to be at most this.
 const PROVISIONAL: Duration = Duration::from_micros(50);
 
@@ -26,7 +28,8 @@ pub(super) struct Baseline {
 impl Baseline {
     /// Takes in probes of an idle device.
     pub(super) fn learn(&mut self, probes: &[Probe]) {
-        for probe in probes {
+        let met_nobody = |probe: &&Probe| probe.started && probe.delay <= LONGEST;
+        for probe in probes.iter().filter(met_nobody) {
             self.newer.record(probe);
             if self.newer.probes() >= HALF {
                 self.older = Some(std::mem::take(&mut self.newer));
@@ -52,11 +55,11 @@ impl Baseline {
 
     /// Seconds that a probe waits for nobody's sake. Until it is learnt: about the shortest of the
     /// last minute, which met nobody, unless the device was never free.
-    pub(super) fn mean(&self, recent: impl FnOnce() -> Sketch) -> f64 {
+    pub(super) fn usual(&self, recent: impl FnOnce() -> Sketch) -> f64 {
         let learnt = self.all();
-        match learnt.mean() {
-            Some(mean) if learnt.probes() >= LEAST => mean.as_secs_f64(),
-            _ => recent().quantile(0.01).min(PROVISIONAL).as_secs_f64(),
+        match learnt.probes() >= LEAST {
+            true => learnt.quantile(0.5).as_secs_f64(),
+            false => recent().quantile(0.01).min(PROVISIONAL).as_secs_f64(),
         }
     }
 }
@@ -92,12 +95,12 @@ mod tests {
     fn before_it_is_learnt_it_is_the_shortest_of_the_minute_but_never_long() {
         let baseline = Baseline::default();
         let mut recent = Sketch::default();
-        assert_eq!(baseline.mean(|| recent.clone()), 0.0);
+        assert_eq!(baseline.usual(|| recent.clone()), 0.0);
         probes(900, 50)
             .iter()
             .for_each(|probe| recent.record(probe));
-        assert_eq!(baseline.mean(|| recent.clone()), 50e-6);
+        assert_eq!(baseline.usual(|| recent.clone()), 50e-6);
         probes(20, 10).iter().for_each(|probe| recent.record(probe));
-        assert_eq!(baseline.mean(|| recent.clone()), 20e-6);
+        assert_eq!(baseline.usual(|| recent.clone()), 20e-6);
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct ContainerState {
     pub(super) active: Duration,
     pub(super) contended: Duration,
     pub(super) exits_under_pressure: u64,
+    /// True once a drain with a canary's probes was taken in while it was there.
+    pub(super) weighed: bool,
     /// Without its turn, which is not counted but known or not.
     pub(super) delay: ContainerDelay,
 }
@@ -75,6 +77,7 @@ impl ContainerState {
             active: Duration::ZERO,
             contended: Duration::ZERO,
             exits_under_pressure: 0,
+            weighed: false,
             delay: ContainerDelay {
                 inflicted: DelaySeconds(0.0),
                 exposed: DelaySeconds(0.0),
@@ -87,6 +90,7 @@ impl ContainerState {
 
     /// Adds what a window of probes puts down to it.
     pub(super) fn charge(&mut self, charge: Charge) {
+        self.weighed = true;
         self.delay.inflicted += charge.inflicted;
         self.delay.exposed += charge.exposed;
         self.delay.exposed_probes += charge.exposed_probes;

@@ -356,7 +356,9 @@ impl DeviceState {
             .into_iter()
             .map(|charge| (charge.tenant, charge))
             .collect();
+        let probes = self.contention.probes();
         for container in self.containers.values_mut() {
+            container.weighed |= probes;
             if let Some(charge) = charges.get(&container.tenant) {
                 container.charge(*charge);
             }

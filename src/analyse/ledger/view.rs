@@ -194,7 +194,7 @@ fn device_view(
             contended: container.contended,
             exits_under_pressure: container.exits_under_pressure,
             // Without shares of time nobody is known to have inflicted nothing.
-            delay: match device.contention.probed() {
+            delay: match container.weighed {
                 true => gpu_time(container).map(|_| ContainerDelay {
                     turn: device.contention.turn_of(container.tenant),
                     ..container.delay

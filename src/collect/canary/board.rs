@@ -15,6 +15,12 @@ use crate::model::{
 const PROBES_MAX: usize = 32_768;
 /// How long a worker that has ended is named: its samples stay in the driver's ring for some 14 s.
 const GONE_FOR: Duration = Duration::from_secs(60);
+/// A thread that took no turn for so long, though it is steered each second, says nothing about now.
+const STUCK: Duration = Duration::from_secs(5);
+
+fn nanos(duration: Duration) -> u64 {
+    duration.as_nanos() as u64
+}
 
 /// One card's part: the thread's own, which each turn adds to the board's.
 #[derive(Debug)]
@@ -29,6 +35,8 @@ pub(super) struct Entry {
     pub(super) clock_error: Option<Duration>,
     /// With when they ended, on the raw clock.
     workers: Vec<(ProcessKey, Option<u64>)>,
+    /// When the thread last took its turn, on the raw clock.
+    turned: u64,
 }
 
 impl Entry {
@@ -42,6 +50,7 @@ impl Entry {
             probing: false,
             clock_error: None,
             workers: Vec::new(),
+            turned: 0,
         }
     }
 
@@ -64,8 +73,20 @@ impl Entry {
         (self.probing, self.clock_error, self.waiting_since) = (false, None, None);
     }
 
-    /// Takes over what is new in the thread's own entry.
-    pub(super) fn absorb(&mut self, fresh: &mut Self) {
+    /// A killed worker is still there: its memory is.
+    pub(super) fn not_gone_yet(&mut self, now: u64) {
+        for ended in self
+            .workers
+            .iter_mut()
+            .filter_map(|(_, ended)| ended.as_mut())
+        {
+            *ended = now;
+        }
+    }
+
+    /// Takes over what is new in the thread's own entry, at the end of a turn.
+    pub(super) fn absorb(&mut self, fresh: &mut Self, now: u64) {
+        self.turned = now;
         let room = PROBES_MAX.saturating_sub(self.probes.len());
         let over = fresh.probes.len().saturating_sub(room);
         self.missed = self
@@ -83,7 +104,7 @@ impl Entry {
 }
 
 fn is_named(ended: Option<u64>, now: u64) -> bool {
-    ended.is_none_or(|at| now.saturating_sub(at) < GONE_FOR.as_nanos() as u64)
+    ended.is_none_or(|at| now.saturating_sub(at) < nanos(GONE_FOR))
 }
 
 /// All cards' parts, and how the workers are doing.
@@ -101,9 +122,12 @@ impl Board {
     pub(super) fn take(&mut self, now: Moment) -> (Vec<CanaryWindow>, SourceHealth) {
         let raw = worker::now();
         let mut tried = false;
+        let late = |entry: &Entry| raw.saturating_sub(entry.turned) > nanos(STUCK);
+        let stuck = self.cards.values().any(late);
         let windows = self
             .cards
             .iter_mut()
+            .filter(|(_, entry)| !late(entry))
             .map(|(gpu, entry)| {
                 if !entry.probes.is_empty() {
                     self.last_success = Some(now.unix);
@@ -136,7 +160,12 @@ impl Board {
         let mut health = idle_health();
         health.errors = self.errors.clone();
         health.last_success = self.last_success;
-        if let Some((gpu, (cause, words))) = self.failing.iter().next() {
+        if stuck {
+            health.up = Reading::Failed(Cause::Hung);
+            health.detail = "the canaries' thread does not go on: a process cannot be started, or \
+                             the trace not written"
+                .into();
+        } else if let Some((gpu, (cause, words))) = self.failing.iter().next() {
             health.up = Reading::Failed(*cause);
             health.detail = format!("{gpu}: {words}").into();
         } else if tried {

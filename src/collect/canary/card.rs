@@ -38,6 +38,8 @@ struct Live {
     worker: Worker,
     /// Raw nanoseconds.
     began: u64,
+    /// When it was last seen to be there.
+    last: u64,
     pace: Option<Pace>,
 }
 
@@ -101,6 +103,9 @@ impl Card {
         now: u64,
     ) -> Outcome {
         self.dying.retain_mut(|(worker, _)| !worker.has_ended());
+        if !self.dying.is_empty() {
+            entry.not_gone_yet(now);
+        }
         let mut outcome = Outcome {
             wake: (!self.dying.is_empty()).then_some(now + nanos(LOOK)),
             failed: None,
@@ -133,6 +138,7 @@ impl Card {
             // A second context beside one that cannot be ended would hide what is wrong.
             if now.saturating_sub(*since) > nanos(STALL) {
                 (entry.state, entry.reason) = (CanaryState::Stalled, CanaryReason::CallHung);
+                (entry.probing, entry.waiting_since) = (true, Some(*since));
             }
             return None;
         }
@@ -149,6 +155,7 @@ impl Card {
                 self.live = Some(Live {
                     worker,
                     began: now,
+                    last: now,
                     pace: None,
                 });
                 Some(now + nanos(LOOK))
@@ -176,11 +183,15 @@ impl Card {
         outcome: &mut Outcome,
     ) -> Option<u64> {
         let age = now.saturating_sub(live.began);
-        if live.worker.has_ended() {
+        // One that failed may hang in the library's own end.
+        let failed = live.worker.page.phase.load(Acquire) == phase::FAILED;
+        if live.worker.has_ended() || failed {
             let failed = why_ended(&live.worker);
-            self.retire(live, entry, now);
+            let last = live.last;
+            self.retire(live, entry, now, last);
             return Some(self.fail(failed, entry, now, outcome));
         }
+        live.last = now;
         let page = &live.worker.page;
         let pace = match &mut live.pace {
             Some(pace) => pace,
@@ -191,11 +202,8 @@ impl Card {
                 live.pace.insert(Pace::new(settings.rate, seed, now))
             }
             None if age > nanos(START_MAX) => {
-                let failed = hung(
-                    "start_hung",
-                    format!("its worker did not start in {} s", START_MAX.as_secs()),
-                );
-                self.retire(live, entry, now);
+                let failed = hung("start_hung", "its worker did not start", START_MAX);
+                self.retire(live, entry, now, now);
                 return Some(self.fail(failed, entry, now, outcome));
             }
             None => {
@@ -209,34 +217,28 @@ impl Card {
         }
         entry.add(turn);
         entry.probing = true;
-        entry.clock_error = pace.clock_error();
+        entry.clock_error = pace.clock_error(now);
         entry.waiting_since = pace.waiting_since(page);
         let since = |at: Option<u64>| at.map_or(0, |at| now.saturating_sub(at));
-        let (waiting, hanging) = (
-            since(entry.waiting_since),
-            since(pace.not_launched_since(page)),
-        );
+        let waiting = since(entry.waiting_since);
+        let hanging = since(pace.in_call_since(page));
         let lost = if hanging > nanos(settings.hung_after) {
+            let words = "a call into CUDA did not return";
+            Some(hung("call_hung", words, settings.hung_after))
+        } else if since(pace.behind_since(page)) > nanos(settings.hung_after) {
             Some(hung(
-                "call_hung",
-                format!(
-                    "a call into CUDA did not return in {} s",
-                    settings.hung_after.as_secs()
-                ),
+                "not_scheduled",
+                "its worker did not run",
+                settings.hung_after,
             ))
         } else if waiting > nanos(settings.give_up_after) {
-            Some(hung(
-                "probe_lost",
-                format!(
-                    "a probe did not start in {} s",
-                    settings.give_up_after.as_secs()
-                ),
-            ))
+            let words = "a probe did not start";
+            Some(hung("probe_lost", words, settings.give_up_after))
         } else {
             None
         };
         if let Some(failed) = lost {
-            self.retire(live, entry, now);
+            self.retire(live, entry, now, now);
             return Some(self.fail(failed, entry, now, outcome));
         }
         (entry.state, entry.reason) = if hanging > nanos(STALL) {
@@ -259,14 +261,15 @@ impl Card {
     /// Ends the worker, if there is one.
     pub(super) fn end(&mut self, entry: &mut Entry, now: u64) {
         if let Some(live) = self.live.take() {
-            self.retire(live, entry, now);
+            self.retire(live, entry, now, now);
         }
     }
 
-    fn retire(&mut self, live: Live, entry: &mut Entry, now: u64) {
+    /// Ends a worker that was there last at `last`.
+    fn retire(&mut self, mut live: Live, entry: &mut Entry, now: u64, last: u64) {
         live.worker.kill();
         if let Some(pace) = live.pace {
-            entry.add(pace.give_up(&live.worker.page, now));
+            entry.add(pace.give_up(&live.worker.page, last));
         }
         entry.ended(now);
         self.dying.push((live.worker, now));
@@ -283,13 +286,13 @@ impl Card {
     }
 }
 
-fn hung(label: &'static str, words: String) -> Failed {
+fn hung(label: &'static str, words: &str, after: Duration) -> Failed {
     Failed {
         state: CanaryState::Off,
         reason: CanaryReason::Failed,
         label,
         cause: Cause::Hung,
-        words: format!("{words}; it is started again"),
+        words: format!("{words} for {} s: it is started again", after.as_secs()),
     }
 }
 

@@ -19,8 +19,10 @@ use std::time::Duration;
 const KEPT: u64 = 120;
 /// Two crystals never differ by more; in nanoseconds a second.
 const DRIFT_MAX: f64 = 500e3;
-/// Over a shorter time than this, in nanoseconds, the drift known before is better.
+/// Over a shorter time than this, in nanoseconds, no drift can be told.
 const SPAN_MIN: f64 = 3e9;
+/// Over this time it is known for good.
+const SPAN_ENOUGH: f64 = 30e9;
 /// A bound that is this much beyond another, in nanoseconds, contradicts it: less is rounding, and
 /// how the drift changes.
 const TOLERANCE: f64 = 5e3;
@@ -41,6 +43,8 @@ pub struct Tie {
     /// At the first probe, and from then on.
     at: f64,
     per_second: f64,
+    /// Over which time that was learnt, in nanoseconds.
+    learnt: f64,
     /// From the line up to the nearest of the other bounds, in nanoseconds.
     room: f64,
     origin: (u64, i64),
@@ -57,9 +61,14 @@ impl Tie {
             .wrapping_sub(moved.round() as i64)
     }
 
-    /// Half the room between the bounds: how far [`Tie::host`] may be off.
+    /// Whether no bound contradicts it; not for what is no number.
+    fn fits(&self) -> bool {
+        self.room >= -TOLERANCE
+    }
+
+    /// The room between the bounds: how far [`Tie::host`] may be late, though mostly it is exact.
     pub fn error(&self) -> Duration {
-        Duration::from_nanos((self.room / 2.0).max(0.0) as u64)
+        Duration::from_nanos(self.room.max(0.0) as u64)
     }
 }
 
@@ -69,8 +78,9 @@ pub struct Bounds {
     /// Host time of the first probe, and the difference that it gave.
     origin: Option<(u64, i64)>,
     seconds: VecDeque<Second>,
-    /// Of the line before, in nanoseconds a second.
+    /// Of the lines before, in nanoseconds a second, and the time over which it was learnt.
     drift: f64,
+    learnt: f64,
     /// Times that the bounds contradicted each other.
     pub resets: u64,
 }
@@ -115,19 +125,23 @@ impl Bounds {
     /// The line over what was seen; `None` until a start was.
     pub fn tie(&mut self) -> Option<Tie> {
         let mut tie = self.line()?;
-        if tie.room < -TOLERANCE {
+        if !tie.fits() {
             self.resets += 1;
             while self.seconds.len() > 2 {
                 self.seconds.pop_front();
             }
             tie = self.line()?;
         }
-        if tie.room < -TOLERANCE {
-            self.seconds.clear();
-            self.origin = None;
+        if !tie.fits() {
+            *self = Self {
+                drift: self.drift,
+                learnt: self.learnt,
+                resets: self.resets,
+                ..Self::default()
+            };
             return None;
         }
-        self.drift = tie.per_second;
+        (self.drift, self.learnt) = (tie.per_second, tie.learnt);
         Some(tie)
     }
 
@@ -146,15 +160,21 @@ impl Bounds {
             Tie {
                 at,
                 per_second: drift,
+                learnt: self.learnt,
                 room: launched.map(over).fold(f64::INFINITY, f64::min) - at,
                 origin,
             }
         };
         let known = line(self.drift);
-        if last.0 - first.0 < SPAN_MIN && known.room >= -TOLERANCE {
+        let span = last.0 - first.0;
+        let is_better = span >= SPAN_MIN && span >= (self.learnt / 2.0).min(SPAN_ENOUGH);
+        if known.fits() && !is_better {
             return Some(known);
         }
-        Some(line(slope_over(&seen).clamp(-DRIFT_MAX, DRIFT_MAX)))
+        Some(Tie {
+            learnt: span,
+            ..line(slope_over(&seen).clamp(-DRIFT_MAX, DRIFT_MAX))
+        })
     }
 }
 

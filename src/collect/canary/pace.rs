@@ -1,20 +1,14 @@
 //! When one card's probes are launched, and what became of them.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::clock::{Bounds, Tie};
 use super::raw::page::{Page, SLOTS};
+use super::timing::{Launch, Timing};
 
-/// The clocks must be tied to each other this well before a delay is told.
-const TIED: Duration = Duration::from_micros(500);
-/// Delays that have waited for that so long are told with clocks tied this well: a GPU whose every
-/// probe waits leaves no tighter bounds.
-const TIED_LATE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(5));
 /// How long a worker looks for a start: at 15 probes a second, a tenth of a percent of a core at the
 /// most.
 const LOOK: Duration = Duration::from_micros(60);
@@ -22,10 +16,12 @@ const LOOK: Duration = Duration::from_micros(60);
 /// newcomer mostly waits.
 const LONG_LOOK: Duration = Duration::from_millis(3);
 const LONG_LOOKS: u64 = 32;
-/// Between two lines through the bounds.
-const TIE_PERIOD: u64 = 1_000_000_000;
+/// Probes of a worker whose clocks are not tied that are looked at so long.
+const UNTIED_LOOKS: u64 = 64;
 /// A worker that is still about to stop misses what continues it: it is told again after this.
 const TELL_AGAIN: Duration = Duration::from_millis(5);
+/// For so long, in nanoseconds; then with each arrival only.
+const TELL_FOR: u64 = 1_000_000_000;
 /// Longer gaps are cut: with 15 probes a second, one in 10^13.
 const GAPS_MAX: f64 = 30.0;
 
@@ -35,13 +31,6 @@ pub(super) struct Timed {
     pub(super) launched: u64,
     pub(super) delay: Duration,
     pub(super) started: bool,
-}
-
-/// A probe that has started, by the GPU's clock.
-#[derive(Debug, Clone, Copy)]
-struct Started {
-    launched: u64,
-    gpu: u64,
 }
 
 /// What a turn came to.
@@ -60,21 +49,12 @@ pub(super) struct Pace {
     mean_gap: f64,
     /// Next arrival, on the raw clock.
     next: u64,
-    previous: u64,
     wanted: u64,
     /// When the newest launch was asked for.
     asked: u64,
     /// Launches whose starts were read.
     read: u64,
-    /// The shortest launch call so far, in nanoseconds.
-    call: u64,
-    bounds: Bounds,
-    tie: Option<Tie>,
-    tied_at: u64,
-    /// How well they must be tied now.
-    enough: Duration,
-    /// Started, and waiting for the clocks to be tied.
-    pending: VecDeque<Started>,
+    timing: Timing,
 }
 
 impl Pace {
@@ -83,16 +63,10 @@ impl Pace {
             rng: SmallRng::seed_from_u64(seed),
             mean_gap: 1.0 / rate,
             next: now,
-            previous: now,
             wanted: 0,
             asked: now,
             read: 0,
-            call: u64::MAX / 2,
-            bounds: Bounds::default(),
-            tie: None,
-            tied_at: 0,
-            enough: TIED,
-            pending: VecDeque::new(),
+            timing: Timing::default(),
         };
         pace.next += pace.gap();
         pace
@@ -107,21 +81,23 @@ impl Pace {
     /// Reads what has started and asks for what is due at `now`.
     pub(super) fn turn(&mut self, page: &Page, now: u64) -> Turn {
         let mut turn = Turn::default();
-        self.read(page, &mut turn);
-        self.tell(now, &mut turn);
+        self.read(page, now, &mut turn);
         let mut due = 0;
         while self.next <= now {
             due += 1;
-            self.previous = self.next;
             self.next += self.gap();
         }
         if due > 0 {
-            let room = self.wanted - self.read < SLOTS as u64;
+            // Not while the worker is behind: it would launch them all at one time.
+            let room = page.launched.load(Acquire) >= self.wanted
+                && self.wanted - self.read < SLOTS as u64;
             turn.missed += due - u32::from(room);
             if room {
                 self.wanted += 1;
                 self.asked = now;
-                let short = self.is_tied() && !self.wanted.is_multiple_of(LONG_LOOKS);
+                // Clocks that cannot be tied are not worth a core.
+                let short = (self.timing.error(now).is_some() || self.wanted > UNTIED_LOOKS)
+                    && !self.wanted.is_multiple_of(LONG_LOOKS);
                 let look = if short { LOOK } else { LONG_LOOK };
                 page.look.store(look.as_nanos() as u64, Relaxed);
                 page.wanted.store(self.wanted, Release);
@@ -133,15 +109,15 @@ impl Pace {
 
     /// When to take the next turn, on the raw clock.
     pub(super) fn wake(&self, page: &Page, now: u64) -> u64 {
-        if page.launched.load(Acquire) < self.wanted && now.saturating_sub(self.asked) < TIE_PERIOD
-        {
+        if page.launched.load(Acquire) < self.wanted && now.saturating_sub(self.asked) < TELL_FOR {
             self.next.min(now + TELL_AGAIN.as_nanos() as u64)
         } else {
             self.next
         }
     }
 
-    fn read(&mut self, page: &Page, turn: &mut Turn) {
+    /// Reads what has started, and tells what can be told.
+    fn read(&mut self, page: &Page, now: u64, turn: &mut Turn) {
         // One stream: they start in the order of their launches.
         let launched = page.launched.load(Acquire).min(self.wanted);
         while self.read < launched {
@@ -151,74 +127,57 @@ impl Pace {
                 break;
             }
             let seen = slot.seen.load(Acquire);
-            let (before, after) = (slot.before.load(Acquire), slot.after.load(Acquire));
-            self.bounds.push(before, gpu, (seen != 0).then_some(seen));
-            self.call = self.call.min(after.saturating_sub(before));
-            // The GPU is told at the end of the call. A longer one was preempted, most likely
-            // before that: the host's waiting, not the GPU's.
-            let launched = before.max(after.saturating_sub(2 * self.call));
-            self.pending.push_back(Started { launched, gpu });
+            let launch = Launch {
+                before: slot.before.load(Acquire),
+                after: slot.after.load(Acquire),
+                preempted: slot.preempted.load(Acquire) != 0,
+                seen: (seen != 0).then_some(seen),
+                gpu,
+            };
+            turn.missed += self.timing.push(launch, now);
             self.read += 1;
         }
-        // Bounded, as a GPU may have no clock that can be tied.
-        while self.pending.len() > 4 * SLOTS {
-            self.pending.pop_front();
-            turn.missed += 1;
-        }
+        let (told, lost) = self.timing.tell(now);
+        turn.probes.extend(told);
+        turn.missed += lost;
     }
 
-    /// Tells the delays of what has started, once the clocks are tied.
-    fn tell(&mut self, now: u64, turn: &mut Turn) {
-        let Some(oldest) = self.pending.front() else {
-            return;
-        };
-        self.enough = match self.tie {
-            Some(tie) if tie.error() <= TIED => TIED,
-            _ if now.saturating_sub(oldest.launched) > TIED_LATE.0.as_nanos() as u64 => TIED_LATE.1,
-            _ => self.enough,
-        };
-        if !self.is_tied() || now.saturating_sub(self.tied_at) > TIE_PERIOD {
-            self.tie = self.bounds.tie();
-            self.tied_at = now;
-        }
-        if let (true, Some(tie)) = (self.is_tied(), self.tie) {
-            turn.probes
-                .extend(self.pending.drain(..).map(|started| started.timed(&tie)));
-        }
+    /// How late delays may be told; `None` until one can be.
+    pub(super) fn clock_error(&self, now: u64) -> Option<Duration> {
+        self.timing.error(now)
     }
 
-    fn is_tied(&self) -> bool {
-        self.tie.is_some_and(|tie| tie.error() <= self.enough)
-    }
-
-    /// How far delays may be off; `None` until one can be told.
-    pub(super) fn clock_error(&self) -> Option<Duration> {
-        self.tie.filter(|_| self.is_tied()).map(|tie| tie.error())
-    }
-
-    /// Launch of the oldest probe that has not started, as far as is known.
+    /// Launch of the oldest probe that has not started: its own, or since when the worker is in the
+    /// call.
     pub(super) fn waiting_since(&self, page: &Page) -> Option<u64> {
         let launched = page.launched.load(Acquire).min(self.wanted);
         if self.read < launched {
             Some(page.slots[self.read as usize % SLOTS].after.load(Acquire))
         } else {
-            self.not_launched_since(page)
+            self.in_call_since(page)
         }
     }
 
-    /// Since when the worker has not launched what it was asked for.
-    pub(super) fn not_launched_since(&self, page: &Page) -> Option<u64> {
+    /// Since when the worker has not done what it was asked for.
+    pub(super) fn behind_since(&self, page: &Page) -> Option<u64> {
         (page.launched.load(Acquire) < self.wanted).then_some(self.asked)
     }
 
-    /// The worker ends: what has started is told if that can be, and what has not waited at least
-    /// until now.
+    /// Since when the worker is in its launch call.
+    pub(super) fn in_call_since(&self, page: &Page) -> Option<u64> {
+        let asked = self.behind_since(page)?;
+        let next = page.launched.load(Acquire).min(self.wanted);
+        let began = page.slots[next as usize % SLOTS].before.load(Acquire);
+        (began >= asked).then_some(began)
+    }
+
+    /// The worker ended, and was there last at `now`: what has started is told if that can be, and
+    /// what has not waited at least until then.
     pub(super) fn give_up(mut self, page: &Page, now: u64) -> Turn {
         let mut turn = Turn::default();
-        self.read(page, &mut turn);
-        self.tell(now, &mut turn);
-        turn.missed += self.pending.len() as u32;
+        self.read(page, now, &mut turn);
         let launched = page.launched.load(Acquire).min(self.wanted);
+        turn.missed += self.timing.pending() + (self.wanted - launched) as u32;
         for number in self.read..launched {
             let after = page.slots[number as usize % SLOTS].after.load(Acquire);
             turn.probes.push(Timed {
@@ -228,21 +187,6 @@ impl Pace {
             });
         }
         turn
-    }
-}
-
-impl Started {
-    fn timed(self, tie: &Tie) -> Timed {
-        let started = tie.host(self.gpu, self.launched);
-        // Within the clocks' error it may seem to have started before it was launched.
-        let delay = u64::try_from(started)
-            .unwrap_or_default()
-            .saturating_sub(self.launched);
-        Timed {
-            launched: self.launched,
-            delay: Duration::from_nanos(delay),
-            started: true,
-        }
     }
 }
 

@@ -66,19 +66,16 @@ impl Worker {
 
     /// Lets it run until it has launched what is wanted.
     pub(super) fn go_on(&self) {
-        self.signal(Signal::CONT);
+        // Its PID is its own until it is waited for, and then nothing is wanted of it.
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::CONT);
+        }
     }
 
     /// Ends it, stopped or not; its context goes with it.
-    pub(super) fn kill(&self) {
-        self.signal(Signal::KILL);
-    }
-
-    fn signal(&self, signal: Signal) {
-        // Not waited for yet, so that the PID is still its own; an error says that it has ended.
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, signal);
-        }
+    pub(super) fn kill(&mut self) {
+        // An error says that it has ended.
+        let _ = self.child.kill();
     }
 
     /// True once it is no more. Never waits: a process in a hung call may take long to end.

@@ -17,13 +17,6 @@ const CARDS_MAX: usize = 64;
 /// How long ended workers are waited for when the agent ends.
 const LAST_WAIT: Duration = Duration::from_millis(300);
 
-/// What the agent's steps send.
-#[derive(Debug)]
-pub(super) enum Command {
-    Steer(Vec<CanaryWish>),
-    Stop,
-}
-
 /// A card, its entry, and when its next turn is due.
 struct Place {
     card: Card,
@@ -34,7 +27,7 @@ struct Place {
 pub(super) struct Supervisor {
     settings: CanarySettings,
     board: Arc<Mutex<Board>>,
-    inbox: Receiver<Command>,
+    inbox: Receiver<Vec<CanaryWish>>,
     cards: BTreeMap<GpuUuid, Place>,
     trace: Option<Trace>,
 }
@@ -43,7 +36,7 @@ impl Supervisor {
     pub(super) fn new(
         settings: CanarySettings,
         board: Arc<Mutex<Board>>,
-        inbox: Receiver<Command>,
+        inbox: Receiver<Vec<CanaryWish>>,
     ) -> Self {
         Self {
             trace: settings.trace.as_deref().and_then(Trace::open),
@@ -57,23 +50,17 @@ impl Supervisor {
     pub(super) fn run(mut self) {
         loop {
             let wake = self.turn();
-            let command = match wake {
+            let wishes = match wake {
                 Some(wake) => {
                     let wait = Duration::from_nanos(wake.saturating_sub(now()));
-                    match self.inbox.recv_timeout(wait) {
-                        Ok(command) => command,
-                        Err(RecvTimeoutError::Timeout) => continue,
-                        Err(RecvTimeoutError::Disconnected) => break,
-                    }
+                    self.inbox.recv_timeout(wait)
                 }
-                None => match self.inbox.recv() {
-                    Ok(command) => command,
-                    Err(_) => break,
-                },
+                None => self.inbox.recv().map_err(RecvTimeoutError::from),
             };
-            match command {
-                Command::Steer(wishes) => self.steer(wishes),
-                Command::Stop => break,
+            match wishes {
+                Ok(wishes) => self.steer(wishes),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         self.finish();
@@ -124,7 +111,7 @@ impl Supervisor {
                 trace.write(gpu, &entry.probes);
             }
             *wake = outcome.wake;
-            note(&mut lock(&self.board), gpu, entry, outcome);
+            note(&mut lock(&self.board), gpu, entry, outcome, now);
         }
         self.cards.values().filter_map(|place| place.wake).min()
     }
@@ -151,7 +138,7 @@ fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
 }
 
 /// Writes a turn's outcome on the board.
-fn note(board: &mut Board, gpu: &GpuUuid, entry: &mut Entry, outcome: Outcome) {
+fn note(board: &mut Board, gpu: &GpuUuid, entry: &mut Entry, outcome: Outcome, now: u64) {
     if outcome.ready || !outcome.wanted {
         board.failing.remove(gpu);
     }
@@ -177,5 +164,5 @@ fn note(board: &mut Board, gpu: &GpuUuid, entry: &mut Entry, outcome: Outcome) {
         .cards
         .entry(gpu.clone())
         .or_insert_with(Entry::new)
-        .absorb(entry);
+        .absorb(entry, now);
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
 
 use rustix::process::{
     Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal,
@@ -14,6 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::raw::cuda::{Context, Failure, load};
 use super::raw::page::{MAGIC, SLOTS, Shared};
+use super::raw::switches::preemptions;
 use crate::collect::nvml::library::ROOTS;
 
 /// What the loader knows CUDA's driver library as.
@@ -75,6 +77,7 @@ pub fn run(parent: u32, library: Option<&Path>) -> Result<(), WorkerError> {
 
 fn serve(page: &Shared, library: Option<&Path>) -> Result<Infallible, Failure> {
     let context = Context::new(load(&candidates(library))?, page)?;
+    warm_up(page, &context)?;
     page.phase.store(phase::READY, Release);
     let mut launched: u64 = 0;
     loop {
@@ -86,14 +89,26 @@ fn serve(page: &Shared, library: Option<&Path>) -> Result<Infallible, Failure> {
     }
 }
 
+/// The first launch sets things up that no other one needs: it is no probe.
+fn warm_up(page: &Shared, context: &Context) -> Result<(), Failure> {
+    context.launch(0)?;
+    while page.slots[0].started.load(Acquire) == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
 fn probe(page: &Shared, context: &Context, number: u64) -> Result<(), Failure> {
     let index = number as usize % SLOTS;
     let slot = &page.slots[index];
     slot.seen.store(0, Relaxed);
     slot.started.store(0, Relaxed);
+    let preempted = preemptions();
     slot.before.store(now(), Release);
     context.launch(index)?;
     let after = now();
+    let preempted = u64::from(preemptions() != preempted);
+    slot.preempted.store(preempted, Relaxed);
     slot.after.store(after, Relaxed);
     page.launched.store(number + 1, Release);
     // A start that is seen at once ties the clocks to each other from the other side.
@@ -104,7 +119,8 @@ fn probe(page: &Shared, context: &Context, number: u64) -> Result<(), Failure> {
         if started {
             slot.seen.store(now, Release);
         }
-        if started || now >= until {
+        let is_next_due = page.wanted.load(Relaxed) > number + 1;
+        if started || now >= until || is_next_due {
             return Ok(());
         }
         std::hint::spin_loop();

@@ -203,10 +203,10 @@ metrics! {
         "1 for what the canary is doing, and why: running, yielded (it gave its memory back), stalled or off. Other states have no series.",
         "";
     GPU_CANARY_MISSED = "slicewatch_gpu_canary_missed_probes_total", Counter, Count, Gpu, Evolving,
-        "Probes that could not be launched at their time, because too many before them had not come back.",
+        "Probes that could not be launched at their time, because the one before was still being launched or too many had not come back, or whose start no clock can tell.",
         "its canary never probed and missed none";
     GPU_CANARY_CLOCK_ERROR = "slicewatch_gpu_canary_clock_error_seconds", Gauge, Seconds, Gpu, Evolving,
-        "How far wrong a delay may be because the GPU's clock is tied to the host's no closer: half the width of the bounds.",
+        "How much too long delays may be told, because the GPU's clock is tied to the host's no closer: the width of the bounds. Mostly they are exact.",
         "the clocks are not tied yet, or the canary does not probe";
     GPU_UNATTRIBUTED_DELAY = "slicewatch_gpu_unattributed_delay_seconds_total", Counter, Seconds, Gpu ["reason"], Evolving,
         "Delay of probes that no container is charged for, by reason: with what the containers inflicted, those gone by now too, it adds up to the histogram's sum.",

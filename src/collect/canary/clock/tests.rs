@@ -49,7 +49,7 @@ impl Bench {
             let tie = bounds.tie().unwrap();
             let off = (tie.host(gpu, self.host) - start as i64).abs() as f64 / 1e3;
             assert!(
-                off <= tie.error().as_secs_f64() * 2e6 + 5.0,
+                off <= tie.error().as_secs_f64() * 1e6 + 10.0,
                 "{off} us, {tie:?}"
             );
             worst = worst.max(off);

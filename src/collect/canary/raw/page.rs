@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Probes that can be under way: CUDA's own queue takes about a thousand launches before a call
@@ -17,7 +17,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 pub(in crate::collect::canary) const SLOTS: usize = 256;
 
 /// Changes with the layout: a worker of another build is refused.
-pub(in crate::collect::canary) const MAGIC: u64 = 0x736c_6963_6577_0001;
+pub(in crate::collect::canary) const MAGIC: u64 = 0x736c_6963_6577_0002;
 
 /// One probe. Host times are nanoseconds of CLOCK_MONOTONIC_RAW; none is 0.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(in crate::collect::canary) struct Slot {
     pub(in crate::collect::canary) before: AtomicU64,
     /// After it.
     pub(in crate::collect::canary) after: AtomicU64,
+    /// 1 where the host took the worker's core away during the call.
+    pub(in crate::collect::canary) preempted: AtomicU64,
     /// When the worker saw the start; 0 where it did not look that long.
     pub(in crate::collect::canary) seen: AtomicU64,
     /// When the kernel started, in nanoseconds of the GPU's clock; by the kernel. 0: not yet.
@@ -73,8 +75,11 @@ impl Shared {
     /// # Errors
     /// The system's word.
     pub(in crate::collect::canary) fn new() -> io::Result<Self> {
-        let file = memfd_create("slicewatch-canary", MemfdFlags::CLOEXEC)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = memfd_create("slicewatch-canary", flags)?;
         ftruncate(&file, size_of::<Page>() as u64)?;
+        // A page cut short under the agent would be the end of it.
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Self::map(file)
     }
 
