@@ -112,4 +112,4 @@ class Install(Case):
         self.assertEqual(config["Entrypoint"], ["/usr/bin/slicewatch"])
         for label in ("title", "description", "licenses", "version", "revision", "source", "base.name"):
             self.assertTrue(config["Labels"].get(f"org.opencontainers.image.{label}"), label)
-        self.assertIn("NVIDIA_DRIVER_CAPABILITIES=utility", config["Env"])
+        self.assertIn("NVIDIA_DRIVER_CAPABILITIES=compute,utility", config["Env"])
