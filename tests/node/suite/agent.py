@@ -205,6 +205,8 @@ class Watch(threading.Thread):
         self.agent, self.truth = agent, truth
         self.wrong, self.seen, self.evidence, self.reasons = [], 0, {}, {}
         self.scrapes, self.missed = 0, 0
+        # Instants of the snapshots that were looked at.
+        self.looks = []
         self._counters, self._began, self._address, self._last = {}, None, None, None
         self._done = threading.Event()
 
@@ -230,7 +232,13 @@ class Watch(threading.Thread):
         if at != self._last:
             self._last = at
             self.check_owners(snapshot, at)
+            self.looks.append(at)
         self.check_series(self.agent.get("/metrics", "text/plain;version=0.0.4"))
+
+    def should_have_seen(self, process):
+        """Whether two snapshots that were looked at are of its life, its first moments apart: a machine
+        that stands still for some seconds shows nobody anything."""
+        return sum(1 for at in self.looks if process.first + self.LIST_AGE < at < process.ended) >= 2
 
     def check_owners(self, snapshot, at):
         for pid, owner, row in processes(snapshot):
