@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::model::canary::WORKER_NAME;
 use crate::model::snapshot::Owner;
 use crate::model::{
     Bytes, CanaryReason, CanaryState, CanaryWish, Cause, GpuUuid, GpuView, Memory, Moment, Reading,
@@ -26,8 +27,6 @@ pub const LINGER: Duration = Duration::from_secs(10);
 pub const CALM: Duration = Duration::from_secs(30);
 /// A canary leaves when free framebuffer was not known for so long.
 pub const BLIND: Duration = Duration::from_secs(5);
-/// What a canary's worker is called.
-const CANARY: &str = "slicewatch-cana";
 /// This part of the framebuffer is free beyond what a canary needs, before it comes.
 const MARGIN: f64 = 0.025;
 
@@ -253,7 +252,7 @@ impl Tenants {
             .iter()
             // By name too, for that of another agent on this node: each would keep the other's
             // alive. Who takes the name loses nothing but a canary for itself.
-            .filter(|process| &*process.name != CANARY)
+            .filter(|process| &*process.name != WORKER_NAME)
             .map(|process| process.owner)
             .filter(|owner| *owner != Owner::Unattributed(Remainder::Canary));
         let first = owners.next();

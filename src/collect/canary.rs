@@ -86,6 +86,8 @@ pub struct Canaries {
     board: Arc<Mutex<Board>>,
     /// `None` once it ends: that ends the thread.
     wishes: Option<SyncSender<Vec<CanaryWish>>>,
+    /// False while the thread does not take wishes: it is stuck, or gone.
+    goes_on: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -104,26 +106,29 @@ pub fn start(settings: CanarySettings) -> std::io::Result<Canaries> {
     Ok(Canaries {
         board,
         wishes: Some(wishes),
+        goes_on: true,
         thread: Some(thread),
     })
 }
 
 impl CanarySource for Canaries {
     fn steer(&mut self, wishes: Vec<CanaryWish>) {
-        // One that is not taken is told again with the next step; a thread that is stuck or gone
-        // shows in `collect`.
-        if let Some(sender) = &self.wishes {
-            let _ = sender.try_send(wishes);
-        }
+        // What is not taken is told again with the next step.
+        let sender = self.wishes.as_ref();
+        self.goes_on = sender.is_some_and(|sender| sender.try_send(wishes).is_ok());
     }
 
     fn collect(&mut self, now: Moment) -> (Vec<CanaryWindow>, SourceHealth) {
-        let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        let (windows, mut health) = board.take(now);
-        if ended {
-            health.up = Reading::Failed(Cause::Other);
-            health.detail = "the thread of the canaries has ended: restart the agent".into();
+        let (mut windows, mut health) = board.take(now);
+        if !self.goes_on {
+            // What stands on the board is not of now.
+            windows.clear();
+            health.up = Reading::Failed(Cause::Hung);
+            health.detail =
+                "the canaries' thread does not go on: a process cannot be started, the \
+                             trace not be written, or it has ended: restart the agent"
+                    .into();
         }
         (windows, health)
     }
@@ -136,6 +141,10 @@ impl Drop for Canaries {
             let _ = thread.join();
         }
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    duration.as_nanos() as u64
 }
 
 /// The health of canaries that are switched off, or have nothing to do yet.

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{GpuUuid, ProcessKey};
 
+/// What the kernel calls a canary's worker.
+pub const WORKER_NAME: &str = "slicewatch-cana";
+
 /// Whether a device's canary probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -438,8 +438,7 @@ fn sixteen_cards_have_a_worker_each_and_all_end_with_the_agent() {
 }
 
 #[test]
-fn a_worker_dies_with_an_agent_that_is_killed() {
-    // The agent here is a shell that starts the worker and dies at once, its child stopped or not.
+fn a_worker_that_no_agent_started_ends_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let cuda = Fake::in_folder(folder.path(), &[], &Script::default());
     let page: PathBuf = folder.path().join("page");

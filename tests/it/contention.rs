@@ -1,38 +1,18 @@
 //! The latency canary end to end on the simulated GPU: what the agent says of delays and of who
 //! inflicted them, against the simulation's truth.
-#![expect(
-    clippy::expect_used,
-    reason = "helpers of tests, which clippy does not take for tests"
-)]
 
 mod canary;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use slicewatch::collect::sampler::SamplerSettings;
-use slicewatch::commands::simulated::SimulatedAgent;
-use slicewatch::model::{GpuView, Moment, Snapshot};
+use slicewatch::model::{GpuView, Snapshot};
 use slicewatch::simulate::{SimNode, Truth};
 
-use crate::truth::kind;
+use crate::truth::{TEN_MINUTES, agent, kind, start};
 
-const TEN_MINUTES: Duration = Duration::from_secs(600);
 /// A probe with nobody active.
 const BASE: f64 = 18e-6;
-
-fn start() -> Moment {
-    Moment {
-        monotonic: Duration::from_secs(100),
-        unix: Duration::from_secs(1_790_000_000),
-    }
-}
-
-fn agent(scenario: &str, seed: u64) -> SimulatedAgent {
-    SimulatedAgent::new(scenario, seed, start(), SamplerSettings::default())
-        .expect("a known scenario")
-}
 
 /// Seconds since the start.
 fn seconds(snapshot: &Snapshot) -> f64 {

@@ -15,16 +15,16 @@ use slicewatch::model::snapshot::Owner;
 use slicewatch::model::{Bytes, ContainerView, GpuView, Moment, Reading, Remainder, Snapshot};
 use slicewatch::simulate::{TenantKey, TrueOwner, Truth, scenarios};
 
-const TEN_MINUTES: Duration = Duration::from_secs(600);
+pub(crate) const TEN_MINUTES: Duration = Duration::from_secs(600);
 
-fn start() -> Moment {
+pub(crate) fn start() -> Moment {
     Moment {
         monotonic: Duration::from_secs(100),
         unix: Duration::from_secs(1_790_000_000),
     }
 }
 
-fn agent(scenario: &str, seed: u64) -> SimulatedAgent {
+pub(crate) fn agent(scenario: &str, seed: u64) -> SimulatedAgent {
     SimulatedAgent::new(scenario, seed, start(), SamplerSettings::default())
         .expect("a known scenario")
 }

@@ -12,8 +12,9 @@ use crate::analyse::findings::findings;
 use crate::analyse::grants::{ContainerLabels, Grants};
 use crate::model::snapshot::{Owner, SCHEMA};
 use crate::model::{
-    BuildInfo, Bytes, Cause, ContainerDelay, ContainerView, GpuView, Memory, Moment, PodName,
-    ProcessView, Reading, Refusal, Remainder, Snapshot, Source, SourceHealth,
+    BuildInfo, Bytes, CanaryReason, CanaryView, Cause, ContainerDelay, ContainerView, GpuView,
+    Memory, Moment, PodName, ProcessView, Reading, Refusal, Remainder, Snapshot, Source,
+    SourceHealth,
 };
 
 impl Ledger {
@@ -325,6 +326,10 @@ fn card_view(card: &CardState, now: Moment) -> GpuView {
         contended: Reading::Unsupported,
         xids: card.xids.clone(),
         mig_profiles: card.mig_profiles.clone(),
+        canary: CanaryView::off(match card.identity.mig_enabled {
+            Some(true) => CanaryReason::Mig,
+            _ => CanaryReason::NotYet,
+        }),
         ..view
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pace::{Timed, Turn};
-use super::{idle_health, worker};
+use super::{idle_health, nanos, worker};
 use crate::model::{
     CanaryReason, CanaryState, CanaryWindow, Cause, GpuUuid, Moment, Probe, ProcessKey, Reading,
     SourceHealth,
@@ -15,12 +15,6 @@ use crate::model::{
 const PROBES_MAX: usize = 32_768;
 /// How long a worker that has ended is named: its samples stay in the driver's ring for some 14 s.
 const GONE_FOR: Duration = Duration::from_secs(60);
-/// A thread that took no turn for so long, though it is steered each second, says nothing about now.
-const STUCK: Duration = Duration::from_secs(5);
-
-fn nanos(duration: Duration) -> u64 {
-    duration.as_nanos() as u64
-}
 
 /// One card's part: the thread's own, which each turn adds to the board's.
 #[derive(Debug)]
@@ -35,8 +29,6 @@ pub(super) struct Entry {
     pub(super) clock_error: Option<Duration>,
     /// With when they ended, on the raw clock.
     workers: Vec<(ProcessKey, Option<u64>)>,
-    /// When the thread last took its turn, on the raw clock.
-    turned: u64,
 }
 
 impl Entry {
@@ -50,7 +42,6 @@ impl Entry {
             probing: false,
             clock_error: None,
             workers: Vec::new(),
-            turned: 0,
         }
     }
 
@@ -70,6 +61,11 @@ impl Entry {
             ended.get_or_insert(now);
         }
         self.workers.retain(|(_, ended)| is_named(*ended, now));
+        self.rest();
+    }
+
+    /// No worker probes, and none waits.
+    pub(super) fn rest(&mut self) {
         (self.probing, self.clock_error, self.waiting_since) = (false, None, None);
     }
 
@@ -85,8 +81,7 @@ impl Entry {
     }
 
     /// Takes over what is new in the thread's own entry, at the end of a turn.
-    pub(super) fn absorb(&mut self, fresh: &mut Self, now: u64) {
-        self.turned = now;
+    pub(super) fn absorb(&mut self, fresh: &mut Self) {
         let room = PROBES_MAX.saturating_sub(self.probes.len());
         let over = fresh.probes.len().saturating_sub(room);
         self.missed = self
@@ -122,12 +117,9 @@ impl Board {
     pub(super) fn take(&mut self, now: Moment) -> (Vec<CanaryWindow>, SourceHealth) {
         let raw = worker::now();
         let mut tried = false;
-        let late = |entry: &Entry| raw.saturating_sub(entry.turned) > nanos(STUCK);
-        let stuck = self.cards.values().any(late);
         let windows = self
             .cards
             .iter_mut()
-            .filter(|(_, entry)| !late(entry))
             .map(|(gpu, entry)| {
                 if !entry.probes.is_empty() {
                     self.last_success = Some(now.unix);
@@ -160,12 +152,7 @@ impl Board {
         let mut health = idle_health();
         health.errors = self.errors.clone();
         health.last_success = self.last_success;
-        if stuck {
-            health.up = Reading::Failed(Cause::Hung);
-            health.detail = "the canaries' thread does not go on: a process cannot be started, or \
-                             the trace not written"
-                .into();
-        } else if let Some((gpu, (cause, words))) = self.failing.iter().next() {
+        if let Some((gpu, (cause, words))) = self.failing.iter().next() {
             health.up = Reading::Failed(*cause);
             health.detail = format!("{gpu}: {words}").into();
         } else if tried {

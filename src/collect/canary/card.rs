@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
-use super::CanarySettings;
 use super::board::Entry;
 use super::pace::Pace;
 use super::process::Worker;
 use super::raw::cuda::{OUT_OF_MEMORY, Step};
 use super::worker::phase;
+use super::{CanarySettings, nanos};
 use crate::model::{CanaryReason, CanaryState, Cause, GpuUuid};
 
 /// A start takes a second; on a card that resets, some.
@@ -69,10 +69,6 @@ pub(super) struct Outcome {
     pub(super) wanted: bool,
 }
 
-fn nanos(duration: Duration) -> u64 {
-    duration.as_nanos() as u64
-}
-
 impl Card {
     pub(super) fn new(gpu: GpuUuid) -> Self {
         Self {
@@ -113,7 +109,10 @@ impl Card {
             wanted: self.wish.0 == CanaryState::Running,
         };
         if !outcome.wanted {
-            self.end(entry, now);
+            if let Some(live) = self.live.take() {
+                self.retire(live, entry, now, now);
+            }
+            entry.rest();
             (entry.state, entry.reason) = self.wish;
             (self.failed, self.retry, self.retry_at) = (None, RETRY_MIN, 0);
             return outcome;
@@ -142,6 +141,7 @@ impl Card {
             }
             return None;
         }
+        entry.rest();
         if now < self.retry_at {
             return Some(self.retry_at);
         }
@@ -256,13 +256,6 @@ impl Card {
         let wake = pace.wake(page, now);
         self.live = Some(live);
         Some(wake)
-    }
-
-    /// Ends the worker, if there is one.
-    pub(super) fn end(&mut self, entry: &mut Entry, now: u64) {
-        if let Some(live) = self.live.take() {
-            self.retire(live, entry, now, now);
-        }
     }
 
     /// Ends a worker that was there last at `last`.

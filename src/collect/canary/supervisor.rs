@@ -5,11 +5,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::CanarySettings;
 use super::board::{Board, Entry};
 use super::card::{Card, Outcome};
 use super::trace::Trace;
 use super::worker::now;
+use super::{CanarySettings, nanos};
 use crate::model::{CanaryReason, CanaryState, CanaryWish, GpuUuid};
 
 /// Cards that are looked after, whatever is wished for.
@@ -111,7 +111,7 @@ impl Supervisor {
                 trace.write(gpu, &entry.probes);
             }
             *wake = outcome.wake;
-            note(&mut lock(&self.board), gpu, entry, outcome, now);
+            note(&mut lock(&self.board), gpu, entry, outcome);
         }
         self.cards.values().filter_map(|place| place.wake).min()
     }
@@ -123,7 +123,7 @@ impl Supervisor {
             place.card.steer(CanaryState::Off, CanaryReason::Disabled);
             place.wake = Some(0);
         }
-        while now().saturating_sub(started) < LAST_WAIT.as_nanos() as u64 {
+        while now().saturating_sub(started) < nanos(LAST_WAIT) {
             self.turn();
             if self.cards.values().all(|place| place.card.is_still()) {
                 break;
@@ -138,7 +138,7 @@ fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
 }
 
 /// Writes a turn's outcome on the board.
-fn note(board: &mut Board, gpu: &GpuUuid, entry: &mut Entry, outcome: Outcome, now: u64) {
+fn note(board: &mut Board, gpu: &GpuUuid, entry: &mut Entry, outcome: Outcome) {
     if outcome.ready || !outcome.wanted {
         board.failing.remove(gpu);
     }
@@ -164,5 +164,5 @@ fn note(board: &mut Board, gpu: &GpuUuid, entry: &mut Entry, outcome: Outcome, n
         .cards
         .entry(gpu.clone())
         .or_insert_with(Entry::new)
-        .absorb(entry, now);
+        .absorb(entry);
 }

@@ -1,6 +1,7 @@
 //! The worker process: holds the context, launches when told to, and is stopped in between.
 
 use std::convert::Infallible;
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -17,11 +18,10 @@ use super::raw::cuda::{Context, Failure, load};
 use super::raw::page::{MAGIC, SLOTS, Shared};
 use super::raw::switches::preemptions;
 use crate::collect::nvml::library::ROOTS;
+use crate::model::canary::WORKER_NAME;
 
 /// What the loader knows CUDA's driver library as.
 pub const NAME: &str = "libcuda.so.1";
-/// In /proc; at most 15 bytes.
-const PROCESS_NAME: &std::ffi::CStr = c"slicewatch-cana";
 
 /// `phase` of the page; 0 while it starts.
 pub(super) mod phase {
@@ -58,8 +58,10 @@ pub fn run(parent: u32, library: Option<&Path>) -> Result<(), WorkerError> {
     if getppid().map(|pid| pid.as_raw_nonzero().get()) != i32::try_from(parent).ok() {
         return Ok(());
     }
-    // The name is for people who read process lists.
-    let _ = set_name(PROCESS_NAME);
+    // For people who read process lists, and for another agent on this node.
+    if let Ok(name) = CString::new(WORKER_NAME) {
+        let _ = set_name(&name);
+    }
     let input: OwnedFd = io::stdin()
         .as_fd()
         .try_clone_to_owned()

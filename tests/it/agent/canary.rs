@@ -27,21 +27,10 @@ fn canary(snapshot: &Snapshot) -> Option<&GpuView> {
 
 /// PIDs of the agent's children.
 fn children(agent: &Agent) -> Vec<u32> {
-    let pid = agent.child.id();
-    fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
-        .unwrap_or_default()
-        .split_whitespace()
-        .chain(
-            fs::read_dir(format!("/proc/{pid}/task"))
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default())
-                .collect::<String>()
-                .split_whitespace(),
-        )
-        .filter_map(|pid| pid.parse().ok())
-        .collect()
+    let tasks = fs::read_dir(format!("/proc/{}/task", agent.child.id())).unwrap();
+    let children = |task: fs::DirEntry| fs::read_to_string(task.path().join("children"));
+    let all: String = tasks.flatten().flat_map(children).collect();
+    all.split_whitespace().flat_map(str::parse).collect()
 }
 
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
