@@ -8,4 +8,5 @@ pub mod lease;
 pub mod ledger;
 pub mod names;
 pub mod node;
+pub mod plugin_config;
 pub mod workload;

@@ -1,0 +1,607 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::Severity;
+
+const ANY: &str = include_str!("../../../tests/fixtures/plugin-config/time-slicing-config.yaml");
+const FINE: &str =
+    include_str!("../../../tests/fixtures/plugin-config/time-slicing-config-fine.yaml");
+
+/// A configuration that has nothing to mend, for edits.
+const GOOD: &str = "\
+version: v1
+flags:
+  migStrategy: none
+sharing:
+  timeSlicing:
+    failRequestsGreaterThanOne: true
+    resources:
+    - name: nvidia.com/gpu
+      replicas: 4
+";
+
+fn file(text: &str) -> Lint {
+    lint(text, Input::File)
+}
+
+/// Code, line, column and path of everything that was found.
+fn found(lint: &Lint) -> Vec<(&'static str, u32, u32, &str)> {
+    lint.all()
+        .map(|one| (one.code, one.line, one.column, one.path.as_str()))
+        .collect()
+}
+
+fn parsed(text: &str) -> PluginConfig {
+    let lint = file(text);
+    let [one] = &lint.configurations[..] else {
+        panic!("one configuration: {lint:?}");
+    };
+    one.config
+        .clone()
+        .unwrap_or_else(|| panic!("it parses: {lint:?}"))
+}
+
+/// A configuration as the key `any` of a ConfigMap: two columns to the right, six lines down.
+fn wrapped(config: &str) -> String {
+    let lines: String = config.lines().map(|line| format!("    {line}\n")).collect();
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\ndata:\n  any: |\n{lines}")
+}
+
+#[test]
+fn the_set_ups_config_maps_are_clean() {
+    let any = file(ANY);
+    assert_eq!(found(&any), []);
+    let [one] = &any.configurations[..] else {
+        panic!("{any:?}");
+    };
+    assert_eq!(one.key.as_deref(), Some("any"));
+    let name = "gpu-operator/time-slicing-config";
+    assert_eq!(one.config_map.as_deref(), Some(name));
+    let config = one.config.as_ref().unwrap();
+    assert_eq!(config.sharing(), Sharing::TimeSlicing);
+    assert_eq!(config.sharing().label(), "time-slicing");
+    assert_eq!(config.replicas_of("nvidia.com/gpu"), 4);
+    assert_eq!(config.replicas_of("nvidia.com/mig-1g.10gb"), 1);
+    assert_eq!(config.advertised_name("nvidia.com/gpu"), "nvidia.com/gpu");
+    assert!(config.fails_requests_greater_than_one());
+    assert_eq!(config.mig_strategy(), Some(MigStrategy::None));
+
+    let fine = file(FINE);
+    assert_eq!(found(&fine), []);
+    let replicas: Vec<_> = fine
+        .configurations
+        .iter()
+        .map(|one| {
+            let config = one.config.as_ref().unwrap();
+            (
+                one.key.as_deref().unwrap(),
+                config.replicas_of("nvidia.com/gpu"),
+            )
+        })
+        .collect();
+    assert_eq!(replicas, [("a100-40gb", 8), ("tesla-t4", 4)]);
+    assert_eq!(fine.worst(), None);
+}
+
+/// What is edited in [`GOOD`], what is then found in the raw configuration, and whether the plugin
+/// would take it.
+type Bad = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, u32, u32, &'static str)],
+    bool,
+);
+
+const RESOURCE: &str = "sharing.timeSlicing.resources[0]";
+
+#[rustfmt::skip]
+const BAD: &[Bad] = &[
+    ("version: v1", "version: v2", &[("unknown_version", 1, 10, "version")], false),
+    ("version: v1", "version: 1", &[("unknown_version", 1, 10, "version")], false),
+    ("version: v1", "version: v1\nverson: v1", &[("unknown_key", 2, 1, "verson")], true),
+    ("migStrategy: none", "migStrategy: multi", &[("unknown_value", 3, 16, "flags.migStrategy")], false),
+    ("migStrategy: none", "migStrategy: off", &[("unknown_value", 3, 16, "flags.migStrategy")], false),
+    ("migStrategy: none", "migstrategy: none", &[("key_case", 3, 3, "flags.migstrategy")], true),
+    ("migStrategy: none", "renameByDefault: true", &[("misplaced_key", 3, 3, "flags.renameByDefault")], true),
+    ("migStrategy: none", "failOnInitError: \"no\"", &[("wrong_type", 3, 20, "flags.failOnInitError")], false),
+    ("migStrategy: none", "gfd: {sleepInterval: 60}", &[("duration_without_unit", 3, 24, "flags.gfd.sleepInterval")], true),
+    ("migStrategy: none", "gfd: {sleepInterval: 1 min}", &[("unknown_value", 3, 24, "flags.gfd.sleepInterval")], false),
+    ("migStrategy: none", "plugin: {deviceListStrategy: [envvar, cdi]}", &[("unknown_value", 3, 41, "flags.plugin.deviceListStrategy")], false),
+    ("migStrategy: none", "plugin: {deviceIDStrategy: name}", &[("unknown_value", 3, 30, "flags.plugin.deviceIDStrategy")], false),
+    ("flags:\n  migStrategy: none", "flags: [migStrategy]", &[("wrong_type", 2, 8, "flags")], false),
+    ("flags:\n  migStrategy: none\nsharing:\n  timeSlicing:", "flags:\n  migStrategy: none\ntimeSlicing:\n  any:", &[("misplaced_key", 4, 1, "timeSlicing")], true),
+    ("sharing:", "shared:", &[("unknown_key", 4, 1, "shared")], true),
+    ("timeSlicing:", "timeslicing:", &[("key_case", 5, 3, "sharing.timeslicing")], true),
+    ("timeSlicing:", "timeSlice:", &[("unknown_key", 5, 3, "sharing.timeSlice")], true),
+    ("  timeSlicing:", "  mps: {resources: [{name: gpu, replicas: 2}]}\n  timeSlicing:", &[("mps_wins", 6, 3, "sharing.timeSlicing")], true),
+    ("failRequestsGreaterThanOne: true", "failRequestsGreaterThanOne: false", &[("requests_greater_than_one_allowed", 6, 33, "sharing.timeSlicing.failRequestsGreaterThanOne")], true),
+    ("    failRequestsGreaterThanOne: true\n", "", &[("requests_greater_than_one_allowed", 5, 3, "sharing.timeSlicing.failRequestsGreaterThanOne")], true),
+    ("failRequestsGreaterThanOne: true", "failRequestsGreaterThanOne: \"true\"", &[("wrong_type", 6, 33, "sharing.timeSlicing.failRequestsGreaterThanOne")], false),
+    ("failRequestsGreaterThanOne: true", "failrequestsgreaterthanone: true", &[
+        ("requests_greater_than_one_allowed", 5, 3, "sharing.timeSlicing.failRequestsGreaterThanOne"),
+        ("unknown_key", 6, 5, "sharing.timeSlicing.failrequestsgreaterthanone"),
+    ], true),
+    ("    resources:\n    - name: nvidia.com/gpu\n      replicas: 4\n", "", &[("no_resources", 5, 3, "sharing.timeSlicing.resources")], false),
+    ("    resources:\n    - name: nvidia.com/gpu\n      replicas: 4\n", "    resources: []\n", &[("no_resources", 7, 16, "sharing.timeSlicing.resources")], false),
+    ("    failRequestsGreaterThanOne: true\n    resources:\n    - name: nvidia.com/gpu\n      replicas: 4\n", "", &[("no_resources", 5, 3, "sharing.timeSlicing.resources")], false),
+    ("    - name: nvidia.com/gpu\n      replicas: 4\n", "      name: nvidia.com/gpu\n", &[("wrong_type", 8, 7, "sharing.timeSlicing.resources")], false),
+    ("    - name: nvidia.com/gpu\n      replicas: 4\n", "    - replicas: 4\n", &[("no_resource_name", 8, 7, "sharing.timeSlicing.resources[0].name")], false),
+    ("name: nvidia.com/gpu", "name:", &[("bad_resource_name", 8, 7, "sharing.timeSlicing.resources[0].name")], false),
+    ("name: nvidia.com/gpu", "name: amd.com/gpu", &[("bad_resource_name", 8, 13, "sharing.timeSlicing.resources[0].name")], false),
+    ("name: nvidia.com/gpu", "name: 4", &[("wrong_type", 8, 13, "sharing.timeSlicing.resources[0].name")], false),
+    ("name: nvidia.com/gpu", "name: nvidia.com/gpu.shared", &[("resource_matches_nothing", 8, 13, "sharing.timeSlicing.resources[0].name")], true),
+    ("name: nvidia.com/gpu", "name: nvidia.com/mig-1g.10gb", &[("mig_without_mixed", 8, 13, "sharing.timeSlicing.resources[0].name")], true),
+    ("      replicas: 4\n", "", &[("no_replicas", 8, 7, "sharing.timeSlicing.resources[0].replicas")], false),
+    ("replicas: 4", "replicas: 1", &[("too_few_replicas", 9, 17, "sharing.timeSlicing.resources[0].replicas")], false),
+    ("replicas: 4", "replicas: -4", &[("too_few_replicas", 9, 17, "sharing.timeSlicing.resources[0].replicas")], false),
+    ("replicas: 4", "replicas:", &[("too_few_replicas", 9, 7, "sharing.timeSlicing.resources[0].replicas")], false),
+    ("replicas: 4", "replicas: '4'", &[("wrong_type", 9, 17, "sharing.timeSlicing.resources[0].replicas")], false),
+    ("replicas: 4", "replicas: 4.5", &[("wrong_type", 9, 17, "sharing.timeSlicing.resources[0].replicas")], false),
+    ("replicas: 4", "replicas: 4Gi", &[("wrong_type", 9, 17, "sharing.timeSlicing.resources[0].replicas")], false),
+    ("replicas: 4", "replicas: 16384", &[("replicas_look_like_megabytes", 9, 17, "sharing.timeSlicing.resources[0].replicas")], true),
+    ("replicas: 4", "replica: 4", &[
+        ("no_replicas", 8, 7, "sharing.timeSlicing.resources[0].replicas"),
+        ("unknown_key", 9, 7, "sharing.timeSlicing.resources[0].replica"),
+    ], false),
+    ("replicas: 4", "replicas: 4\n      replicas: 8", &[("duplicate_key", 10, 7, "sharing.timeSlicing.resources[0].replicas")], true),
+    ("replicas: 4", "replicas: 4\n      devices: 2", &[("devices_ignored", 10, 7, "sharing.timeSlicing.resources[0].devices")], true),
+    ("replicas: 4", "replicas: 4\n      devices: some", &[("bad_devices", 10, 16, "sharing.timeSlicing.resources[0].devices")], false),
+    ("replicas: 4", "replicas: 4\n      devices: [0, GPU-x]", &[("bad_devices", 10, 16, "sharing.timeSlicing.resources[0].devices")], false),
+    ("replicas: 4", "replicas: 4\n      rename: gpu-shared", &[("rename_ignored", 10, 7, "sharing.timeSlicing.resources[0].rename")], true),
+    ("replicas: 4", "replicas: 4\n    - name: gpu\n      replicas: 8", &[("duplicate_resource", 10, 7, "sharing.timeSlicing.resources[1]")], true),
+    ("sharing:", "resources: {gpus: [{pattern: '*', name: a100}]}\nsharing:", &[("resources_ignored", 4, 1, "resources")], true),
+    ("sharing:", "resources: [{name: gpu, replicas: 4}]\nsharing:", &[("wrong_type", 4, 12, "resources")], false),
+    ("sharing:", "imex: {channelIDs: [1]}\nsharing:", &[("unknown_value", 4, 20, "imex.channelIDs")], false),
+    ("      replicas: 4", "\t  replicas: 4", &[("tab_in_indentation", 9, 1, "")], false),
+    ("name: nvidia.com/gpu", "name: [nvidia.com/gpu", &[("not_yaml", 9, 15, "")], false),
+    ("replicas: 4", "replicas: *four", &[("not_yaml", 9, 17, "")], false),
+    ("replicas: 4\n", "replicas: 4\n---\nversion: v1\n", &[("documents_ignored", 10, 1, "")], true),
+];
+
+#[test]
+fn each_bad_variant_has_its_code_at_its_place() {
+    for (from, to, expected, taken) in BAD {
+        assert!(GOOD.contains(from), "{from}");
+        let text = GOOD.replacen(from, to, 1);
+        let lint = file(&text);
+        assert_eq!(found(&lint), *expected, "{to}\n{lint:#?}");
+        assert_eq!(lint.configurations[0].config.is_some(), *taken, "{to}");
+        let error = lint.worst() == Some(Severity::Error);
+        assert_eq!(error, !taken, "an error is what is refused: {to}");
+        for finding in lint.all() {
+            assert!(!finding.message.is_empty() && !finding.mend.is_empty());
+        }
+    }
+}
+
+/// The same in a ConfigMap, with Unix and with Windows line ends: all moves with the text.
+#[test]
+fn bad_variants_in_a_config_map_keep_their_places() {
+    for (from, to, expected, _) in BAD {
+        let inner = GOOD.replacen(from, to, 1);
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(code, line, column, path)| {
+                let path = match *path {
+                    "" => "data.any".to_owned(),
+                    path => format!("data.any.{path}"),
+                };
+                (*code, line + 6, column + 4, path)
+            })
+            .collect();
+        let unix = wrapped(&inner);
+        for text in [unix.clone(), unix.replace('\n', "\r\n")] {
+            let lint = file(&text);
+            let found: Vec<_> = found(&lint)
+                .into_iter()
+                .map(|(code, line, column, path)| (code, line, column, path.to_owned()))
+                .collect();
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+}
+
+#[test]
+fn files_are_told_apart_and_refused_as_a_whole() {
+    let cm = "apiVersion: v1\nkind: ConfigMap\n";
+    for (text, expected) in [
+        ("", &[("empty_configuration", 1, 1, "")][..]),
+        ("# nothing\n", &[("empty_configuration", 1, 1, "")]),
+        ("---\n", &[("empty_configuration", 1, 4, "")]),
+        ("hello", &[("wrong_type", 1, 1, "")]),
+        ("- a\n", &[("wrong_type", 1, 1, "")]),
+        ("{", &[("not_yaml", 1, 1, "")]),
+        ("? [a]\n: b\n", &[("not_yaml", 1, 3, "")]),
+        (
+            "kind: Pod\napiVersion: v1\n",
+            &[
+                ("document_skipped", 1, 1, "kind"),
+                ("no_config_map", 1, 1, ""),
+            ],
+        ),
+        (cm, &[("config_map_empty", 1, 1, "data")]),
+        (
+            &format!("{cm}data:\n"),
+            &[("config_map_empty", 3, 1, "data")],
+        ),
+        (
+            &format!("{cm}data: x\n"),
+            &[("data_not_text", 3, 7, "data")],
+        ),
+        (
+            &format!("{cm}data:\n  a: \"\"\n"),
+            &[("empty_configuration", 4, 3, "data.a")],
+        ),
+        (
+            &format!("{cm}data:\n  a:\n"),
+            &[("empty_configuration", 4, 3, "data.a")],
+        ),
+        (
+            &format!("{cm}data:\n  a: |\n\n"),
+            &[("empty_configuration", 4, 3, "data.a")],
+        ),
+        (
+            &format!("{cm}data:\n  a:\n    version: v1\n"),
+            &[("data_not_text", 4, 3, "data.a")],
+        ),
+        (
+            &format!("{cm}data:\n  a: 4\n"),
+            &[("data_not_text", 4, 3, "data.a")],
+        ),
+        (
+            &format!("{cm}data:\n  a b: 'version: v1'\n"),
+            &[("bad_key", 4, 3, "data[\"a b\"]")],
+        ),
+        (
+            &format!("{cm}data:\n  a_: 'version: v1'\n"),
+            &[("key_is_no_label_value", 4, 3, "data.a_")],
+        ),
+        (
+            &format!("{cm}data:\n  a: 'version: v1'\n  a: 'version: v2'\n"),
+            &[
+                ("duplicate_key", 5, 3, "data.a"),
+                ("unknown_version", 5, 3, "data.a.version"),
+            ],
+        ),
+        (
+            &format!("{cm}binaryData:\n  a: AAAA\n"),
+            &[("binary_data", 3, 1, "binaryData")],
+        ),
+        (
+            "apiVersion: v2\nkind: ConfigMap\ndata: {a: 'version: v1'}\n",
+            &[("config_map_version", 1, 13, "apiVersion")],
+        ),
+        (
+            &format!("{cm}dta:\n  a: ''\n"),
+            &[
+                ("config_map_empty", 1, 1, "data"),
+                ("unknown_key", 3, 1, "dta"),
+            ],
+        ),
+        (
+            &format!("kind: Pod\n---\nx: [\n---\n{cm}data:\n  a: 'version: v2'\n"),
+            &[
+                ("document_skipped", 1, 1, "kind"),
+                ("not_yaml", 3, 4, ""),
+                ("unknown_version", 8, 3, "data.a.version"),
+            ],
+        ),
+    ] {
+        assert_eq!(found(&file(text)), expected, "{text}");
+    }
+}
+
+#[test]
+fn places_in_scalars_of_every_style() {
+    let head = "apiVersion: v1\nkind: ConfigMap\ndata:\n  before: 'version: v1'\n";
+    for (scalar, place) in [
+        ("  a: |\n    version: v2\n", (6, 14)),
+        ("  a: |-\n     version: v2\n", (6, 15)),
+        ("  a: |+2\n    version: v2\n\n", (6, 14)),
+        ("  a: |4\n      # c\n       x: 1\n       y: 2\n", (7, 8)),
+        ("  a: |\n\n\n    # c\n\n    version: v2\n", (10, 14)),
+        ("  a: >\n    # folded\n\n    version:\n    v2\n", (9, 5)),
+        (
+            "  a: >-\n    version: v1\n\n    flags: {é: 1,\n      verson: 2}\n",
+            (8, 13),
+        ),
+        ("  a: \"version: v2\"\n", (5, 3)),
+        ("  a: 'version: v2'\n", (5, 3)),
+        ("  a:\n    version\n", (5, 3)),
+    ] {
+        let lint = file(&format!("{head}{scalar}"));
+        let first = lint.all().next().unwrap();
+        assert_eq!((first.line, first.column), place, "{scalar}{lint:#?}");
+    }
+}
+
+#[test]
+fn one_key_of_a_config_map_is_always_a_configuration() {
+    let lint = lint("kind: ConfigMap\nversion: v2\n", Input::Key("a.yaml"));
+    assert_eq!(
+        found(&lint),
+        [
+            ("unknown_key", 1, 1, "data[\"a.yaml\"].kind"),
+            ("unknown_version", 2, 10, "data[\"a.yaml\"].version"),
+        ]
+    );
+    assert_eq!(lint.configurations[0].key.as_deref(), Some("a.yaml"));
+}
+
+#[test]
+fn mends_name_the_right_key_and_place() {
+    for (from, to, words) in [
+        ("replicas: 4", "replicas: 4\n      replica: 4", "replicas"),
+        ("migStrategy", "migStrategie", "migStrategy"),
+        (
+            "migStrategy: none",
+            "renameByDefault: true",
+            "sharing.timeSlicing (or sharing.mps)",
+        ),
+        ("version: v1", "migStrategy: none", "flags"),
+        (
+            "version: v1",
+            "passDeviceSpec: true",
+            "passDeviceSpecs of flags.plugin",
+        ),
+        (
+            "version: v1",
+            "frobnicate: 1",
+            "version, flags, resources, sharing, imex",
+        ),
+    ] {
+        let lint = file(&GOOD.replacen(from, to, 1));
+        let first = lint.all().next().unwrap();
+        assert!(first.mend.contains(words), "{first:?}");
+    }
+}
+
+#[test]
+fn what_the_plugin_takes_is_taken() {
+    let text = GOOD
+        .replace("replicas: 4", "replicas: 0x4")
+        .replace("One: true", "One: yes")
+        .replace("name: nvidia.com/gpu", "name: gpu\n      devices: all");
+    assert_eq!(found(&file(&text)), []);
+    assert_eq!(parsed(&text), parsed(GOOD));
+
+    let json = r#"{"version":"v1","sharing":{"timeSlicing":{"failRequestsGreaterThanOne":true,
+        "resources":[{"name":"nvidia.com/gpu","replicas":4}]}},"flags":{"migStrategy":"none"}}"#;
+    assert_eq!(found(&file(json)), []);
+    assert_eq!(parsed(json), parsed(GOOD));
+
+    let merged =
+        "a: &a {replicas: 4}\n".to_owned() + &GOOD.replace("      replicas: 4", "      <<: *a");
+    assert_eq!(found(&file(&merged)), [("unknown_key", 1, 1, "a")]);
+    assert_eq!(parsed(&merged), parsed(GOOD));
+}
+
+#[test]
+fn devices_and_rename_are_read_though_ignored() {
+    let text = GOOD.replace(
+        "replicas: 4",
+        "{replicas: 4, rename: gpu-x, devices: [0, '1:0', GPU-4cf8db2d-06c0-7d70-1a51-e59b25b2c16c]}",
+    );
+    let text = text.replace("- name: nvidia.com/gpu\n      {", "- {name: gpu, ");
+    let config = parsed(&text);
+    let shared = &config.time_slicing.as_ref().unwrap().resources[0];
+    assert_eq!(shared.rename.as_deref(), Some("nvidia.com/gpu-x"));
+    let uuid = "GPU-4cf8db2d-06c0-7d70-1a51-e59b25b2c16c";
+    assert_eq!(
+        shared.devices,
+        Devices::List(vec!["0".into(), "1:0".into(), uuid.into()])
+    );
+    assert_eq!(config.advertised_name("nvidia.com/gpu"), "nvidia.com/gpu");
+}
+
+#[test]
+fn answers_follow_the_strategy_in_force() {
+    let with = |sharing: &str| parsed(&format!("sharing: {sharing}"));
+    let gpu = "resources: [{name: gpu, replicas: 2}]";
+
+    let none = parsed("version: v1");
+    assert_eq!(none, PluginConfig::default());
+    assert_eq!(none.sharing(), Sharing::None);
+    assert_eq!(none.replicas_of("nvidia.com/gpu"), 1);
+    assert!(!none.fails_requests_greater_than_one());
+    assert_eq!(none.mig_strategy(), None);
+
+    let renamed = with(&format!(
+        "{{timeSlicing: {{renameByDefault: true, {gpu}}}}}"
+    ));
+    assert_eq!(
+        renamed.advertised_name("nvidia.com/gpu"),
+        "nvidia.com/gpu.shared"
+    );
+    let other = "nvidia.com/mig-1g.10gb";
+    assert_eq!(renamed.advertised_name(other), other);
+    assert!(!renamed.fails_requests_greater_than_one());
+
+    let mps = with(&format!("{{mps: {{{gpu}}}}}"));
+    assert_eq!(mps.sharing(), Sharing::Mps);
+    assert!(mps.fails_requests_greater_than_one());
+    let open = with(&format!(
+        "{{mps: {{failRequestsGreaterThanOne: false, {gpu}}}}}"
+    ));
+    assert!(!open.fails_requests_greater_than_one());
+
+    let both = with(
+        "{mps: {resources: [{name: gpu, replicas: 3}]}, \
+         timeSlicing: {renameByDefault: true, resources: [{name: gpu, replicas: 5}]}}",
+    );
+    assert_eq!(both.sharing(), Sharing::Mps);
+    assert_eq!(both.replicas_of("nvidia.com/gpu"), 3);
+    assert_eq!(both.advertised_name("nvidia.com/gpu"), "nvidia.com/gpu");
+
+    let twice =
+        with("{timeSlicing: {resources: [{name: gpu, replicas: 5}, {name: gpu, replicas: 3}]}}");
+    assert_eq!(twice.replicas_of("nvidia.com/gpu"), 5);
+    let huge = with("{timeSlicing: {resources: [{name: gpu, replicas: 99999999999}]}}");
+    assert_eq!(huge.replicas_of("nvidia.com/gpu"), u32::MAX);
+    // A null under mps is a nil pointer of Go's, and no MPS.
+    assert_eq!(with("{mps: null}").sharing(), Sharing::None);
+}
+
+#[test]
+fn mig_names_are_right_under_mixed() {
+    let text = GOOD
+        .replace("none", "mixed")
+        .replace("nvidia.com/gpu", "nvidia.com/mig-1g.10gb");
+    assert_eq!(found(&file(&text)), []);
+    assert_eq!(parsed(&text).replicas_of("nvidia.com/mig-1g.10gb"), 4);
+}
+
+/// Each is a megabyte or grows to more, and each is over in a moment.
+#[test]
+fn bombs_and_large_texts_are_refused_quickly() {
+    let laughs: String = (1..10)
+        .map(|n| {
+            format!(
+                "a{n}: &a{n} [{}]\n",
+                vec![format!("*a{}", n - 1); 9].join(", ")
+            )
+        })
+        .collect();
+    let chain: String = (1..20_000)
+        .map(|n| format!("a{n}: &a{n} [*a{}]\n", n - 1))
+        .collect();
+    let merges = format!("e: &e {{}}\nm:\n{}", "  <<: *e\n".repeat(90_000));
+    let start = std::time::Instant::now();
+    for (text, code) in [
+        (format!("a0: &a0 x\n{laughs}"), "yaml_bomb"),
+        (format!("a0: &a0 x\n{chain}"), "yaml_bomb"),
+        (merges, "yaml_bomb"),
+        ("[".repeat(MAX_BYTES), "yaml_bomb"),
+        ("- ".repeat(MAX_BYTES / 2), "yaml_bomb"),
+        ("- a\n".repeat(MAX_BYTES / 4), "yaml_bomb"),
+        ("---\n".repeat(MAX_BYTES / 4), "documents_ignored"),
+        ("a: &a [*a]\n".into(), "not_yaml"),
+        ("a".repeat(MAX_BYTES + 1), "too_large"),
+        ("a".repeat(MAX_BYTES), "wrong_type"),
+        ("\t".repeat(MAX_BYTES), "empty_configuration"),
+        ("\n".repeat(MAX_BYTES), "empty_configuration"),
+        (
+            format!("x: {}\n", "\"\\u00e9".repeat(MAX_BYTES / 8)),
+            "not_yaml",
+        ),
+        (
+            wrapped(&format!("\n{}\nb: [", "# é\n".repeat(MAX_BYTES / 12))),
+            "not_yaml",
+        ),
+    ] {
+        let lint = file(&text);
+        let codes: Vec<_> = lint.all().map(|finding| finding.code).collect();
+        assert!(codes.contains(&code), "{} {codes:?}", &text[..20]);
+    }
+    let keys: String = (0..20_000).map(|n| format!("  k{n}: 'x: 1'\n")).collect();
+    let many = file(&format!("apiVersion: v1\nkind: ConfigMap\ndata:\n{keys}"));
+    assert_eq!(many.configurations.len(), 256);
+    assert!(
+        many.findings
+            .iter()
+            .any(|one| one.code == "too_many_configurations")
+    );
+    let noise: String = (0..1000).map(|n| format!("k{n}: 1\n")).collect();
+    assert_eq!(file(&noise).all().count(), 201);
+    assert_eq!(file(&noise).all().last().unwrap().code, "too_many_findings");
+    // Seconds are for a debug build on a busy machine.
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
+fn any_text() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec![
+        "version: v1",
+        "flags:",
+        "sharing:",
+        "timeSlicing:",
+        "mps:",
+        "resources:",
+        "- name: gpu",
+        "replicas: 4",
+        "devices: ",
+        "[",
+        "]",
+        "{",
+        "}",
+        "|",
+        ">-",
+        "\n",
+        "\r\n",
+        "\r",
+        "  ",
+        "    ",
+        "\t",
+        "'",
+        "\"",
+        "é",
+        "\u{feff}",
+        "---\n",
+        "&a ",
+        "*a",
+        "<<: ",
+        "? ",
+        ": ",
+        "- ",
+        "#",
+        "!!str ",
+        "apiVersion: v1\nkind: ConfigMap\ndata:\n  any: |\n    ",
+        "kind: ConfigMap",
+        "data:",
+        "0",
+        "\u{2028}",
+        "%",
+        ",",
+    ]);
+    let pieces = prop::collection::vec(word.prop_map(str::to_owned), 0..200)
+        .prop_map(|words| words.concat());
+    prop_oneof![pieces, "(?s).{0,400}", "[ -~\n]{0,2000}"]
+}
+
+proptest! {
+    /// Whatever the text, it ends, and every finding stands within the text.
+    #[test]
+    fn any_text_is_linted(text in any_text()) {
+        let breaks = text.matches(['\n', '\r']).count();
+        for input in [Input::File, Input::Key("any")] {
+            for finding in lint(&text, input).all() {
+                prop_assert!(finding.line >= 1 && finding.line as usize <= breaks + 1);
+                prop_assert!(finding.column >= 1);
+                prop_assert!(finding.column as usize <= text.chars().count() + 1);
+            }
+        }
+    }
+
+    /// A good configuration under a key, cut or with one character changed, is linted too.
+    #[test]
+    fn a_config_map_with_one_fault_is_linted(at in 0..ANY.len(), other in any::<char>(), cut: bool) {
+        prop_assume!(ANY.is_char_boundary(at));
+        let mut text = ANY[..at].to_owned();
+        if !cut {
+            text.push(other);
+            text.extend(ANY[at..].chars().skip(1));
+        }
+        let _ = file(&text).worst();
+    }
+
+    /// A place in a block of a ConfigMap is the same place moved by the block's lines and indent.
+    #[test]
+    fn replicas_are_found_wherever_the_block_stands(
+        blank in 0..4_usize, indent in 3..12_usize, above in 0..5_usize, windows: bool,
+    ) {
+        let inner = GOOD.replace("replicas: 4", "replicas: 1");
+        let pad = " ".repeat(indent);
+        let lines: String = inner.lines().map(|line| format!("{pad}{line}\n")).collect();
+        let mut text = format!(
+            "{}apiVersion: v1\nkind: ConfigMap\ndata:\n  any: |\n{}{lines}",
+            "# above\n".repeat(above), "\n".repeat(blank),
+        );
+        if windows {
+            text = text.replace('\n', "\r\n");
+        }
+        let line = u32::try_from(above + 4 + blank + 9).unwrap();
+        let column = u32::try_from(indent + 17).unwrap();
+        let path = format!("data.any.{RESOURCE}.replicas");
+        let lint = file(&text);
+        prop_assert_eq!(found(&lint), [("too_few_replicas", line, column, path.as_str())]);
+    }
+}
