@@ -24,6 +24,8 @@ mod place;
 mod report;
 mod resource;
 mod scalar;
+mod shared;
+mod tabs;
 #[cfg(test)]
 mod tests;
 mod yaml;

@@ -8,10 +8,11 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use serde_saphyr::granit_parser::{
-    ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag, options,
+    ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle, Tag, options,
 };
 
 use super::scalar::Scalar;
+use super::tabs;
 
 /// Values of one text, those behind aliases counted each time.
 pub(super) const MAX_NODES: usize = 50_000;
@@ -110,13 +111,16 @@ pub(super) fn documents(text: &str) -> Vec<Document> {
         parser: Parser::new_from_str_with_options(text, options),
         anchors: HashMap::new(),
         nodes: 0,
+        flows: 0,
+        free: Vec::new(),
     };
-    let mut documents = Vec::new();
+    let mut documents: Vec<Document> = Vec::new();
     let mut at = 0;
     while let Some(next) = reader.parser.next() {
         let root = match next {
             Ok((Event::DocumentStart(..), span)) => {
                 at = byte(&span);
+                reader.flows = 0;
                 reader.next_node()
             }
             Ok((Event::StreamEnd, _)) => break,
@@ -132,6 +136,22 @@ pub(super) fn documents(text: &str) -> Vec<Document> {
             Some(_) => break,
         }
     }
+    if documents.is_empty()
+        && let Some(at) = tabs::first(text, 0..text.len(), &[])
+    {
+        let root = Err(tab(at));
+        documents.push(Document { at, root });
+    }
+    let mut end = text.len();
+    for (i, document) in documents.iter_mut().enumerate().rev() {
+        let start = if i == 0 { 0 } else { document.at };
+        if document.root.is_ok()
+            && let Some(at) = tabs::first(text, start..end, &reader.free)
+        {
+            document.root = Err(tab(at));
+        }
+        end = start;
+    }
     documents
 }
 
@@ -140,6 +160,10 @@ struct Reader<'t> {
     parser: Parser<'t, StrInput<'t>>,
     anchors: HashMap<usize, Rc<Node>>,
     nodes: usize,
+    /// Flow collections, `[` and `{`, that are open.
+    flows: usize,
+    /// Where tabs may stand: quoted scalars, blocks and flow collections, in order.
+    free: Vec<Range<usize>>,
 }
 
 impl<'t> Reader<'t> {
@@ -164,15 +188,26 @@ impl<'t> Reader<'t> {
             Event::Alias(target) => return self.alias(target, at),
             Event::Scalar(text, style, anchor, tag) => {
                 self.count(1, at)?;
+                self.free(span);
                 (scalar(&text, style, tag.as_deref(), span), anchor)
             }
-            Event::SequenceStart(_, anchor, _) => {
+            Event::SequenceStart(style, anchor, _) => {
                 self.count(1, at)?;
-                (self.list(at)?, anchor)
+                let flow = usize::from(style == StructureStyle::Flow);
+                self.flows += flow;
+                let (node, end) = self.list(at)?;
+                self.flows -= flow;
+                self.free_flow(flow, at, &end);
+                (node, anchor)
             }
-            Event::MappingStart(_, anchor, _) => {
+            Event::MappingStart(style, anchor, _) => {
                 self.count(1, at)?;
-                (self.map(at)?, anchor)
+                let flow = usize::from(style == StructureStyle::Flow);
+                self.flows += flow;
+                let (node, end) = self.map(at)?;
+                self.flows -= flow;
+                self.free_flow(flow, at, &end);
+                (node, anchor)
             }
             _ => return Err(not_yaml(at, "a value is missing")),
         };
@@ -186,6 +221,22 @@ impl<'t> Reader<'t> {
         Ok(node)
     }
 
+    /// Lets tabs be where a scalar is.
+    fn free(&mut self, span: &Span) {
+        if self.flows == 0
+            && let Some(range) = span.byte_range()
+        {
+            self.free.push(range);
+        }
+    }
+
+    /// Lets tabs be where an outermost flow collection is.
+    fn free_flow(&mut self, flow: usize, at: usize, end: &Span) {
+        if let (1, 0, Some(end)) = (flow, self.flows, end.end.byte_offset()) {
+            self.free.push(at..end);
+        }
+    }
+
     fn alias(&mut self, target: usize, at: usize) -> Result<Rc<Node>, Fault> {
         let Some(node) = self.anchors.get(&target).map(Rc::clone) else {
             return Err(not_yaml(at, "an alias stands within its own anchor"));
@@ -194,31 +245,35 @@ impl<'t> Reader<'t> {
         Ok(node)
     }
 
-    fn list(&mut self, at: usize) -> Result<Node, Fault> {
+    fn list(&mut self, at: usize) -> Result<(Node, Span), Fault> {
         let mut items = Vec::new();
-        loop {
+        let end = loop {
             let (event, span) = self.next_event()?;
             if matches!(event, Event::SequenceEnd) {
-                break;
+                break span;
             }
             items.push(self.node(event, &span)?);
-        }
+        };
         let (size, height) = measure(items.iter());
-        Ok(Node {
-            at,
-            value: Value::List(items),
-            size,
-            height,
-        })
+        let value = Value::List(items);
+        Ok((
+            Node {
+                at,
+                value,
+                size,
+                height,
+            },
+            end,
+        ))
     }
 
-    fn map(&mut self, at: usize) -> Result<Node, Fault> {
+    fn map(&mut self, at: usize) -> Result<(Node, Span), Fault> {
         let mut entries = Vec::new();
         let mut merged = Vec::new();
-        loop {
+        let end = loop {
             let (event, span) = self.next_event()?;
             if matches!(event, Event::MappingEnd) {
-                break;
+                break span;
             }
             let merge =
                 matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<");
@@ -234,17 +289,21 @@ impl<'t> Reader<'t> {
                     node,
                 });
             }
-        }
+        };
         if !merged.is_empty() {
             self.merge(&mut entries, merged)?;
         }
         let (size, height) = measure(entries.iter().map(|entry| &entry.node));
-        Ok(Node {
-            at,
-            value: Value::Map(entries),
-            size,
-            height,
-        })
+        let value = Value::Map(entries);
+        Ok((
+            Node {
+                at,
+                value,
+                size,
+                height,
+            },
+            end,
+        ))
     }
 
     /// `<<`: the entries of other mappings, where this one has none of its own.
@@ -302,12 +361,10 @@ impl<'t> Reader<'t> {
             | ErrorKind::TabInBlockIndentation
             | ErrorKind::TabAtBlockScalarStart
             | ErrorKind::TabInIndentation
-            | ErrorKind::TabInPlainScalar => Fault {
-                code: "tab_in_indentation",
-                at: tab_after(self.text, at).unwrap_or(at),
-                message: "a tab indents this line; YAML takes spaces only".into(),
-                mend: "write spaces in its place",
-            },
+            | ErrorKind::TabInPlainScalar => {
+                let start = line_start(self.text, at);
+                tab(tabs::first(self.text, start..self.text.len(), &[]).unwrap_or(at))
+            }
             _ => not_yaml(at, &error.info()),
         }
     }
@@ -363,6 +420,20 @@ fn not_yaml(at: usize, why: &str) -> Fault {
     }
 }
 
+fn tab(at: usize) -> Fault {
+    Fault {
+        code: "tab_in_indentation",
+        at,
+        message: "a tab stands at the start of this line, where YAML takes spaces only".into(),
+        mend: "write spaces in its place",
+    }
+}
+
+fn line_start(text: &str, at: usize) -> usize {
+    let before = text.get(..at).unwrap_or_default();
+    before.rfind(['\n', '\r']).map_or(0, |at| at + 1)
+}
+
 fn bomb(at: usize, why: String) -> Fault {
     Fault {
         code: "yaml_bomb",
@@ -370,20 +441,4 @@ fn bomb(at: usize, why: String) -> Fault {
         message: format!("{why}; no configuration of the plugin is that large, so it is not read"),
         mend: "write the values out, without anchors and aliases",
     }
-}
-
-/// The first tab that indents a line, from the line of a fault on.
-fn tab_after(text: &str, at: usize) -> Option<usize> {
-    let start = text.get(..at)?.rfind(['\n', '\r']).map_or(0, |at| at + 1);
-    let mut line = start;
-    for part in text.get(start..)?.split_inclusive(['\n', '\r']) {
-        let blank = part.len() - part.trim_start_matches([' ', '\t']).len();
-        if let Some(tab) = part[..blank].find('\t')
-            && !part.trim().is_empty()
-        {
-            return Some(line + tab);
-        }
-        line += part.len();
-    }
-    None
 }
