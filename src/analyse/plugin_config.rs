@@ -1,22 +1,39 @@
 //! The configuration of NVIDIA's Kubernetes device plugin: as a type, and a linter for it.
 //!
 //! # Where the rules come from
-//! The plugin as of v0.20.0, which GPU feature discovery and the MPS control daemon share: its
-//! `api/config/v1` (`config.go` and `sharing.go` with the settable `failRequestsGreaterThanOne` of
-//! MPS, `replicas.go` with the same, `resources.go`, `flags.go`, `imex.go`, `strategy.go`,
-//! `duration.go`), `validateFlags` of `cmd/nvidia-device-plugin`, `internal/rm/rm.go` and
-//! `device_map.go`, and `internal/lm/mig-strategy.go`. It reads YAML by sigs.k8s.io/yaml, which is
-//! YAML 1.1 (`yes` is true, `010` is 8) turned to JSON and read by Go's encoding/json:
+//! The plugin's v0.20, whose configuration GPU feature discovery and the MPS control daemon share.
+//! Of <https://github.com/NVIDIA/k8s-device-plugin>, below `api/config/v1`: `config.go` and
+//! `sharing.go` at 03973a97, which has `failRequestsGreaterThanOne` of MPS settable (pull request
+//! 1762), `replicas.go` of that state as coreweave's fork keeps it (793753a1), `resources.go`,
+//! `flags.go`, `imex.go`, `strategy.go` and `duration.go`; `validateFlags` of `cmd/nvidia-device-plugin/main.go`; `internal/rm/rm.go`
+//! and `device_map.go` (0deecb2d); `internal/lm/mig-strategy.go` (062f0903). YAML is read by
+//! sigs.k8s.io/yaml 1.6, which is YAML 1.1 (`yes` is true, `010` is 8) turned to JSON and read by
+//! Go's encoding/json:
 //! * the first document counts, further ones are not read;
 //! * unknown keys are ignored without a word;
 //! * of two equal keys the last one counts;
 //! * keys match whatever their case, but within `timeSlicing` and `mps`, where they must be exact;
 //! * an empty text is an empty configuration, without sharing;
-//! * it stops at the first fault, and its pod with it: [`lint`] reports all.
+//! * it stops at the first fault, and its pod with it: [`lint()`] reports all.
 //!
 //! The command line and the environment win over the file's `flags`.
+//!
+//! # Codes
+//! Refused by the API server: `too_large`, `config_map_version`, `data_not_text`, `bad_key`. Not
+//! read here: `not_yaml`, `tab_in_indentation`, `yaml_bomb`, `binary_data`, `no_config_map`,
+//! `too_many_configurations`. Refused by the plugin: `unknown_version`, `unknown_value`,
+//! `wrong_type`, `no_resources`, `no_resource_name`, `bad_resource_name`, `no_replicas`,
+//! `too_few_replicas`, `bad_devices`, `incomplete_pattern`.
+//!
+//! Warnings: `unknown_key`, `misplaced_key`, `key_case`, `duplicate_key`, `duplicate_resource`,
+//! `devices_ignored`, `rename_ignored`, `resources_ignored`, `documents_ignored`, `mps_wins`,
+//! `mig_without_mixed`, `resource_matches_nothing`, `replicas_look_like_megabytes`,
+//! `duration_without_unit`, `empty_configuration`, `config_map_empty`, `key_is_no_label_value`.
+//!
+//! Infos: `requests_greater_than_one_allowed`, `document_skipped`, `too_many_findings`.
 
 mod decode;
+mod fault;
 mod flags;
 mod keys;
 mod lint;

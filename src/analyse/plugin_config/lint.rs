@@ -28,7 +28,7 @@ pub enum Input<'k> {
     Key(&'k str),
 }
 
-/// What [`lint`] found.
+/// What [`lint()`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Lint {
     /// One a key of a ConfigMap, or the one that the file is.

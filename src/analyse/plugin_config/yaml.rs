@@ -8,9 +8,10 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use serde_saphyr::granit_parser::{
-    ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle, Tag, options,
+    Event, Parser, ScalarStyle, Span, StrInput, StructureStyle, Tag, options,
 };
 
+use super::fault::Fault;
 use super::scalar::Scalar;
 use super::tabs;
 
@@ -47,15 +48,6 @@ pub(super) struct Entry {
     /// Where the key starts.
     pub(super) at: usize,
     pub(super) node: Rc<Node>,
-}
-
-/// Why a document is no tree.
-#[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) code: &'static str,
-    pub(super) at: usize,
-    pub(super) message: String,
-    pub(super) mend: &'static str,
 }
 
 /// One document of a text.
@@ -125,7 +117,7 @@ pub(super) fn documents(text: &str) -> Vec<Document> {
             }
             Ok((Event::StreamEnd, _)) => break,
             Ok(_) => continue,
-            Err(error) => Err(reader.fault(&error)),
+            Err(error) => Err(Fault::scan(&error, text)),
         };
         let fault = root.as_ref().err().map(|fault| fault.code);
         documents.push(Document { at, root });
@@ -139,7 +131,7 @@ pub(super) fn documents(text: &str) -> Vec<Document> {
     if documents.is_empty()
         && let Some(at) = tabs::first(text, 0..text.len(), &[])
     {
-        let root = Err(tab(at));
+        let root = Err(Fault::tab(at));
         documents.push(Document { at, root });
     }
     let mut end = text.len();
@@ -148,7 +140,7 @@ pub(super) fn documents(text: &str) -> Vec<Document> {
         if document.root.is_ok()
             && let Some(at) = tabs::first(text, start..end, &reader.free)
         {
-            document.root = Err(tab(at));
+            document.root = Err(Fault::tab(at));
         }
         end = start;
     }
@@ -175,8 +167,8 @@ impl<'t> Reader<'t> {
     fn next_event(&mut self) -> Result<(Event<'t>, Span), Fault> {
         match self.parser.next() {
             Some(Ok(next)) => Ok(next),
-            Some(Err(error)) => Err(self.fault(&error)),
-            None => Err(not_yaml(self.text.len(), "the text ends too early")),
+            Some(Err(error)) => Err(Fault::scan(&error, self.text)),
+            None => Err(Fault::not_yaml(self.text.len(), "the text ends too early")),
         }
     }
 
@@ -209,10 +201,10 @@ impl<'t> Reader<'t> {
                 self.free_flow(flow, at, &end);
                 (node, anchor)
             }
-            _ => return Err(not_yaml(at, "a value is missing")),
+            _ => return Err(Fault::not_yaml(at, "a value is missing")),
         };
         if node.height > MAX_NESTING {
-            return Err(bomb(at, format!("it nests more than {MAX_NESTING} deep")));
+            return Err(Fault::deep(at));
         }
         let node = Rc::new(node);
         if anchor != 0 {
@@ -239,7 +231,7 @@ impl<'t> Reader<'t> {
 
     fn alias(&mut self, target: usize, at: usize) -> Result<Rc<Node>, Fault> {
         let Some(node) = self.anchors.get(&target).map(Rc::clone) else {
-            return Err(not_yaml(at, "an alias stands within its own anchor"));
+            return Err(Fault::not_yaml(at, "an alias stands within its own anchor"));
         };
         self.count(node.size, at)?;
         Ok(node)
@@ -320,7 +312,7 @@ impl<'t> Reader<'t> {
             };
             for map in maps {
                 let Value::Map(others) = &map.value else {
-                    return Err(not_yaml(
+                    return Err(Fault::not_yaml(
                         at,
                         "<< takes a mapping or a list of mappings, and this is neither",
                     ));
@@ -343,30 +335,12 @@ impl<'t> Reader<'t> {
     fn count(&mut self, more: usize, at: usize) -> Result<(), Fault> {
         self.nodes = self.nodes.saturating_add(more);
         if self.nodes > MAX_NODES {
-            return Err(bomb(
+            return Err(Fault::bomb(
                 at,
-                format!("it has more than {MAX_NODES} values once its aliases are followed"),
+                &format!("it has more than {MAX_NODES} values once its aliases are followed"),
             ));
         }
         Ok(())
-    }
-
-    fn fault(&self, error: &ScanError) -> Fault {
-        let at = error.marker().byte_offset().unwrap_or(0);
-        match error.kind() {
-            ErrorKind::RecursionLimitExceeded => {
-                bomb(at, format!("it nests more than {MAX_NESTING} deep"))
-            }
-            ErrorKind::TabNotAllowed
-            | ErrorKind::TabInBlockIndentation
-            | ErrorKind::TabAtBlockScalarStart
-            | ErrorKind::TabInIndentation
-            | ErrorKind::TabInPlainScalar => {
-                let start = line_start(self.text, at);
-                tab(tabs::first(self.text, start..self.text.len(), &[]).unwrap_or(at))
-            }
-            _ => not_yaml(at, &error.info()),
-        }
     }
 }
 
@@ -394,10 +368,10 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, span: &Span) -> Nod
 /// A key as the text that JSON takes.
 fn key(node: &Node, at: usize) -> Result<String, Fault> {
     match &node.value {
-        Value::Scalar(Scalar::Null) => Err(not_yaml(at, "a key is empty or null")),
+        Value::Scalar(Scalar::Null) => Err(Fault::not_yaml(at, "a key is empty or null")),
         Value::Scalar(scalar) => Ok(scalar.to_string()),
         Value::Block(text, _) => Ok(text.clone()),
-        _ => Err(not_yaml(at, "a key is a list or a mapping")),
+        _ => Err(Fault::not_yaml(at, "a key is a list or a mapping")),
     }
 }
 
@@ -409,36 +383,4 @@ fn measure<'n>(children: impl Iterator<Item = &'n Rc<Node>>) -> (usize, usize) {
 
 fn byte(span: &Span) -> usize {
     span.start.byte_offset().unwrap_or(0)
-}
-
-fn not_yaml(at: usize, why: &str) -> Fault {
-    Fault {
-        code: "not_yaml",
-        at,
-        message: format!("this is not YAML: {why}"),
-        mend: "correct the text here or just above; every level is indented by spaces, a key ends with a colon and a space",
-    }
-}
-
-fn tab(at: usize) -> Fault {
-    Fault {
-        code: "tab_in_indentation",
-        at,
-        message: "a tab stands at the start of this line, where YAML takes spaces only".into(),
-        mend: "write spaces in its place",
-    }
-}
-
-fn line_start(text: &str, at: usize) -> usize {
-    let before = text.get(..at).unwrap_or_default();
-    before.rfind(['\n', '\r']).map_or(0, |at| at + 1)
-}
-
-fn bomb(at: usize, why: String) -> Fault {
-    Fault {
-        code: "yaml_bomb",
-        at,
-        message: format!("{why}; no configuration of the plugin is that large, so it is not read"),
-        mend: "write the values out, without anchors and aliases",
-    }
 }

@@ -153,8 +153,8 @@ proptest! {
         }
         let line = u32::try_from(above + 4 + blank + 9).unwrap();
         let column = u32::try_from(indent + 17).unwrap();
-        let path = format!("data.any.{RESOURCE}.replicas");
+        let path = "data.any.sharing.timeSlicing.resources[0].replicas";
         let lint = file(&text);
-        prop_assert_eq!(found(&lint), [("too_few_replicas", line, column, path.as_str())]);
+        prop_assert_eq!(found(&lint), [("too_few_replicas", line, column, path)]);
     }
 }
