@@ -8,6 +8,7 @@ pub mod ids;
 pub mod reading;
 pub mod sample;
 pub mod seams;
+pub mod setup;
 pub mod snapshot;
 pub mod time;
 pub mod units;
