@@ -33,6 +33,16 @@ impl<T> Asked<T> {
             Self::Absent | Self::Refused(_) | Self::Failed(_) => None,
         }
     }
+
+    /// The same, of what was read another thing.
+    pub fn map<U>(self, read: impl FnOnce(T) -> U) -> Asked<U> {
+        match self {
+            Self::Read(value) => Asked::Read(read(value)),
+            Self::Absent => Asked::Absent,
+            Self::Refused(refused) => Asked::Refused(refused),
+            Self::Failed(failed) => Asked::Failed(failed),
+        }
+    }
 }
 
 impl<T: Default> Default for Asked<T> {
