@@ -161,7 +161,8 @@ pub enum PluginRole {
 pub struct PluginWiring {
     /// The ConfigMap that is mounted at `/available-configs`, or whose key is `CONFIG_FILE`.
     pub config_map: Option<String>,
-    /// `DEFAULT_CONFIG` of the config-manager; may be empty.
+    /// `DEFAULT_CONFIG` of the config-manager, which may be empty; without one the key that
+    /// `CONFIG_FILE` or `--config-file` ends in.
     pub default_config: Option<String>,
     /// `FALLBACK_STRATEGIES` of it, such as `named,single` or `empty`.
     pub fallbacks: Option<String>,
@@ -179,6 +180,8 @@ pub struct PluginDaemonSet {
     pub role: PluginRole,
     /// Whether a ClusterPolicy is its controller.
     pub of_operator: bool,
+    /// The Helm release that it is of: annotation `meta.helm.sh/release-name`.
+    pub release: Option<String>,
     /// Of the main container.
     pub image: Option<String>,
     pub wiring: PluginWiring,
