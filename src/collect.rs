@@ -7,3 +7,4 @@ pub mod host;
 pub mod kubelet;
 pub mod nvml;
 pub mod sampler;
+pub mod setup;

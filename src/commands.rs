@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod canary;
+pub mod check;
 mod curiosity;
 pub mod demo;
 pub mod node;
@@ -56,21 +57,36 @@ pub enum Command {
     /// A worker of the agent's latency canary, which the agent starts.
     #[command(hide = true)]
     Canary(canary::CanaryArgs),
+    /// Verifies the time-slicing set-up of a cluster, or a configuration file of the device plugin.
+    Check(Box<check::CheckArgs>),
     /// One reading of this node, of a running agent, or of a scenario.
     Snapshot(Box<snapshot::SnapshotArgs>),
 }
 
-/// Runs a subcommand to its end.
+impl Command {
+    /// The exit status of a command that could not do its work: 2 of a check, whose 1 says that it
+    /// found errors.
+    pub const fn failure(&self) -> u8 {
+        match self {
+            Self::Check(_) => check::NOT_CHECKED,
+            Self::Agent(_) | Self::Canary(_) | Self::Demo(_) | Self::Snapshot(_) => 1,
+        }
+    }
+}
+
+/// Runs a subcommand to its end; gives the exit status.
 ///
 /// # Errors
 /// One clear line: what was wrong, with which input, and the mend.
-pub async fn run(command: Command) -> anyhow::Result<()> {
+pub async fn run(command: Command) -> anyhow::Result<u8> {
     match command {
-        Command::Agent(args) => agent::run(*args).await,
-        Command::Canary(args) => canary::run(&args),
-        Command::Demo(args) => demo::run(args).await,
-        Command::Snapshot(args) => snapshot::run(*args).await,
+        Command::Agent(args) => agent::run(*args).await?,
+        Command::Canary(args) => canary::run(&args)?,
+        Command::Check(args) => return check::run(*args).await,
+        Command::Demo(args) => demo::run(args).await?,
+        Command::Snapshot(args) => snapshot::run(*args).await?,
     }
+    Ok(0)
 }
 
 /// The program's own version and compiler.

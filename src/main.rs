@@ -12,14 +12,15 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let failure = cli.command.failure();
     match start(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status),
         // Whoever read our output has seen enough.
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // One line: the chain of causes is part of what to mend.
             eprintln!("slicewatch: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(failure)
         }
     }
 }
@@ -36,7 +37,7 @@ fn broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-fn start(cli: Cli) -> anyhow::Result<()> {
+fn start(cli: Cli) -> anyhow::Result<u8> {
     let filter: Targets = cli.log.parse().with_context(|| {
         format!(
             "--log {:?}: not a level (error, warn, info, debug, trace) or a list such as info,slicewatch=debug",

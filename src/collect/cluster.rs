@@ -29,8 +29,11 @@ use crate::collect::kubelet::ResourceFilter;
 use crate::model::{Cause, NodeFacts, PodNames, Reading, Source, SourceHealth};
 
 pub use api::Access;
+pub(in crate::collect) use api::Api;
 pub use error::{Call, ClusterError};
+pub(in crate::collect) use items::{Items, ListObject};
 pub use index::{KEPT, MAX_CONTAINERS, MAX_PODS, PodIndex};
+pub(in crate::collect) use node::whole;
 pub use pod::{Pod, PodObject};
 
 /// Largest object that is read: etcd holds none over 1.5 MiB, and JSON may say it longer.

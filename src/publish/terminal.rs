@@ -1,17 +1,16 @@
 //! The snapshot as tables for a terminal: each GPU, then its pods.
 
 mod canary;
-mod cells;
+pub(in crate::publish) mod cells;
 mod gpu;
 
 use std::fmt::{Display, Write};
 
-use comfy_table::Table;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::model::{Cause, Moment, Reading, Snapshot};
 
-use cells::printable;
+use cells::{printable, push_table};
 use gpu::Rates;
 
 /// One snapshot as text, no wider than `width` columns where one is given. Time is shown as
@@ -161,13 +160,6 @@ fn break_line(out: &mut String, indent: usize) -> usize {
 /// A width that something can be shown in.
 const fn columns(width: u16) -> u16 {
     if width < 40 { 40 } else { width }
-}
-
-fn push_table(out: &mut String, table: &Table) {
-    for row in table.lines() {
-        out.push_str(row.trim_end());
-        out.push('\n');
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod agent;
 mod canary;
+mod check;
 mod cli;
 mod cluster;
 mod contention;

@@ -65,44 +65,81 @@ impl Access {
         }
     }
 
-    async fn config(&self) -> Result<Config, ClusterError> {
+    /// `context` is one of a kubeconfig; where absent it is the current one.
+    async fn config(&self, context: Option<&str>) -> Result<Config, ClusterError> {
         let kubeconfig = match self {
+            Self::ServiceAccount if context.is_some() => {
+                return Err(self.refused("it is no kubeconfig and has no contexts".to_owned()));
+            }
             Self::ServiceAccount => {
                 return Config::incluster().map_err(|error| self.refused(words_of(&error)));
             }
             Self::Kubeconfig(path) => Kubeconfig::read_from(path),
             Self::KubeconfigVariable => Kubeconfig::from_env().map(Option::unwrap_or_default),
         };
-        let options = KubeConfigOptions::default();
+        let options = KubeConfigOptions {
+            context: context.map(str::to_owned),
+            ..KubeConfigOptions::default()
+        };
+        let mut contexts = String::new();
         let config = match kubeconfig {
-            Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await,
+            Ok(kubeconfig) => {
+                contexts = names_of_contexts(&kubeconfig);
+                Config::from_custom_kubeconfig(kubeconfig, &options).await
+            }
             Err(error) => Err(error),
         };
         let config = config.map_err(|error| {
             self.refused(match &error {
                 // Its words show the lines around, which may hold a token.
                 KubeconfigError::Parse(_) => "it is not YAML of a kubeconfig".to_owned(),
+                KubeconfigError::LoadContext(name) => {
+                    format!("it has no context {name:?}, but {contexts}")
+                }
+                KubeconfigError::CurrentContextNotSet => {
+                    format!("it has no current-context, but {contexts}")
+                }
                 error => words_of(error),
             })
         })?;
         if config.proxy_url.is_some() {
-            return Err(self.refused("it asks for a proxy-url, which is not supported".to_owned()));
+            return Err(self.refused(
+                "its proxy-url, or HTTPS_PROXY in the environment, asks for a proxy, which is not \
+                 supported"
+                    .to_owned(),
+            ));
         }
         Ok(config)
     }
 }
 
+/// The contexts that one may choose from, a few of them.
+fn names_of_contexts(kubeconfig: &Kubeconfig) -> String {
+    const MOST: usize = 8;
+    let contexts = &kubeconfig.contexts;
+    let names: Vec<_> = contexts.iter().take(MOST).map(|it| &it.name).collect();
+    match contexts.len() {
+        0 => "no context at all".to_owned(),
+        count if count > MOST => format!("{names:?} and {} more", count - MOST),
+        _ => format!("{names:?}"),
+    }
+}
+
 /// One set of credentials and connections.
-pub(super) struct Api {
+pub(in crate::collect) struct Api {
     client: Client,
-    pub(super) server: String,
+    pub(in crate::collect) server: String,
     timeout: Duration,
 }
 
 impl Api {
     /// Reads configuration and credentials anew; connects with the first request.
-    pub(super) async fn open(access: &Access, timeout: Duration) -> Result<Self, ClusterError> {
-        let mut config = access.config().await?;
+    pub(in crate::collect) async fn open(
+        access: &Access,
+        context: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Self, ClusterError> {
+        let mut config = access.config(context).await?;
         let server = config.cluster_url.to_string();
         config
             .headers
@@ -122,7 +159,7 @@ impl Api {
     }
 
     /// The answer to a request, its head within the time allowed for a call.
-    pub(super) async fn send(
+    pub(in crate::collect) async fn send(
         &self,
         call: Call,
         request: Result<Request<Vec<u8>>, kube::core::request::Error>,
@@ -159,7 +196,7 @@ impl Api {
         ))
     }
 
-    pub(super) async fn timed<T>(
+    pub(in crate::collect) async fn timed<T>(
         &self,
         after: Duration,
         call: impl Future<Output = T>,
@@ -212,14 +249,14 @@ pub(super) struct StatusObject {
 }
 
 /// An answer whose body is still to come.
-pub(super) struct Answer<'api> {
+pub(in crate::collect) struct Answer<'api> {
     api: &'api Api,
     body: Body,
 }
 
 impl Answer<'_> {
     /// The next bytes, `None` at the end. May be dropped while it waits.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ClusterError> {
+    pub(in crate::collect) async fn next(&mut self) -> Result<Option<Bytes>, ClusterError> {
         while let Some(frame) = self.body.frame().await {
             let frame =
                 frame.map_err(|error| ClusterError::of_transport(&self.api.server, &error))?;
@@ -231,7 +268,7 @@ impl Answer<'_> {
     }
 
     /// All of it, in the time allowed for a call.
-    pub(super) async fn whole(&mut self, limit: usize) -> Result<Vec<u8>, ClusterError> {
+    pub(in crate::collect) async fn whole(&mut self, limit: usize) -> Result<Vec<u8>, ClusterError> {
         let api = self.api;
         api.timed(api.timeout, async {
             let mut whole = Vec::new();

@@ -163,7 +163,7 @@ impl ClusterError {
         }
     }
 
-    pub(super) fn of_json(server: &str, call: Call, error: &serde_json::Error) -> Self {
+    pub(in crate::collect) fn of_json(server: &str, call: Call, error: &serde_json::Error) -> Self {
         // serde's words name a place and what was expected, and repeat scalars that did not fit.
         Self::Malformed {
             server: server.to_owned(),
@@ -215,7 +215,7 @@ impl ClusterError {
     }
 
     /// Whether it may be of this one object: else everything asked of the server would fail.
-    pub(super) const fn is_of_one_call(&self) -> bool {
+    pub(in crate::collect) const fn is_of_one_call(&self) -> bool {
         matches!(
             self,
             Self::Forbidden { .. }

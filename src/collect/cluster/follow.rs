@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::api::{Api, Lines, StatusObject};
 use super::error::{Call, ClusterError};
 use super::index::PodIndex;
-use super::items::Items;
+use super::items::{Items, ListObject};
 use super::node::NodeObject;
 use super::pod::{Pod, PodObject};
 use super::tell::Teller;
@@ -91,7 +91,7 @@ enum Ended {
 impl Follower {
     /// One set of credentials and connections, until something fails.
     async fn session(&mut self) -> Result<Infallible, ClusterError> {
-        let api = Api::open(&self.settings.access, self.settings.call_timeout).await?;
+        let api = Api::open(&self.settings.access, None, self.settings.call_timeout).await?;
         self.read_node(&api).await?;
         loop {
             let version = self.resume.take();
@@ -274,20 +274,6 @@ impl Follower {
     fn selector(&self) -> String {
         format!("spec.nodeName={}", self.node)
     }
-}
-
-/// What stands around the items of a list.
-#[derive(Debug, Default, Deserialize)]
-struct ListObject {
-    metadata: ListMetadata,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ListMetadata {
-    resource_version: Option<String>,
-    #[serde(rename = "continue")]
-    token: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,14 +1,31 @@
 //! A list of objects taken apart as it arrives, so that no more than one object is held: a node's
 //! pods come to several MiB of JSON, of which a few KiB are kept.
 
+use serde::Deserialize;
+
+/// What stands around the items of a list.
+#[derive(Debug, Default, Deserialize)]
+pub(in crate::collect) struct ListObject {
+    pub(in crate::collect) metadata: ListMetadata,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(in crate::collect) struct ListMetadata {
+    pub(in crate::collect) resource_version: Option<String>,
+    /// Where the next page goes on.
+    #[serde(rename = "continue")]
+    pub(in crate::collect) token: Option<String>,
+}
+
 /// An object, or what stands around them, is larger than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TooLarge;
+pub(in crate::collect) struct TooLarge;
 
 /// Splits `{"metadata":{…},"items":[{…},{…}]}` into its items and the rest. It does not check that
 /// it is JSON: whoever reads the parts does.
 #[derive(Debug)]
-pub(super) struct Items {
+pub(in crate::collect) struct Items {
     /// Most bytes of one item, and of the rest.
     limit: usize,
     /// Brackets that are open.
@@ -22,7 +39,7 @@ pub(super) struct Items {
 }
 
 impl Items {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(in crate::collect) fn new(limit: usize) -> Self {
         Self {
             limit,
             depth: 0,
@@ -38,7 +55,7 @@ impl Items {
     ///
     /// # Errors
     /// Those of `each`, and [`TooLarge`].
-    pub(super) fn push<E: From<TooLarge>>(
+    pub(in crate::collect) fn push<E: From<TooLarge>>(
         &mut self,
         bytes: &[u8],
         mut each: impl FnMut(&[u8]) -> Result<(), E>,
@@ -88,7 +105,7 @@ impl Items {
     }
 
     /// What stood around the items: `{"metadata":{…},"items":[]}`.
-    pub(super) fn rest(&self) -> &[u8] {
+    pub(in crate::collect) fn rest(&self) -> &[u8] {
         &self.rest
     }
 

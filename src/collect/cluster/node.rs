@@ -63,7 +63,7 @@ impl NodeObject {
 }
 
 /// A quantity of whole things: the API server writes 4000 as `4k`.
-fn whole(quantity: &str) -> Option<u64> {
+pub(in crate::collect) fn whole(quantity: &str) -> Option<u64> {
     let digits = quantity.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor: u64 = match &quantity[digits.len()..] {
         "" => 1,

@@ -3,12 +3,24 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
+use comfy_table::Table;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::model::{Bytes, Cause, Reading, SignedBytes};
 
+/// A table with a rule below its header and nothing else.
+pub(in crate::publish) const RULED: &str = "     ──            ";
+
+/// Appends a table's lines, without the blanks at their ends.
+pub(in crate::publish) fn push_table(out: &mut String, table: &Table) {
+    for row in table.lines() {
+        out.push_str(row.trim_end());
+        out.push('\n');
+    }
+}
+
 /// A name with everything that could move the cursor, end the line or hide text written out.
-pub(super) fn printable(name: &str) -> Cow<'_, str> {
+pub(in crate::publish) fn printable(name: &str) -> Cow<'_, str> {
     if !name.chars().any(steers) {
         return Cow::Borrowed(name);
     }

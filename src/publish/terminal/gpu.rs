@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 use crate::model::{Bytes, ContainerDelay, ContainerView, GpuView, Moment, Reading, Snapshot};
 
 use super::canary;
-use super::cells::{printable, reading, short, signed, words};
+use super::cells::{RULED, printable, reading, short, signed, words};
 
 /// What the same GPU said earlier.
 pub(super) struct Rates<'a> {
@@ -134,9 +134,6 @@ pub(super) fn card(gpu: &GpuView) -> String {
     };
     format!("{}  MIG mode; {state}", title(gpu))
 }
-
-/// A header rule and nothing else.
-const RULED: &str = "     ──            ";
 
 /// Header, the least width that a column keeps (with a blank each side), and when a terminal that
 /// is too narrow does without: those with the lowest number go first, with 0 none.

@@ -1,0 +1,111 @@
+//! `slicewatch check`: whether GPUs are shared as they are meant to be, and what to type if not.
+
+mod files;
+
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use clap::{Args, ValueEnum};
+
+use super::options::Period;
+use crate::publish::check::{Files, NotChecked, Verdict};
+
+/// The exit status of a check that found errors.
+const ERRORS: u8 = 1;
+/// The exit status of a check that could not look at all it was to look at.
+pub const NOT_CHECKED: u8 = 2;
+
+/// Flags of the check.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 nothing or warnings only, 1 errors found, 2 something could not be checked.")]
+pub struct CheckArgs {
+    /// Look at a configuration of the device plugin, or a manifest with ConfigMaps, and at no
+    /// cluster; - is standard input. May be given again
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["node", "all_nodes", "namespace", "kubeconfig", "context", "timeout"]
+    )]
+    config_file: Vec<PathBuf>,
+    /// Look at one node, and at what is not of any node. May be given again
+    #[arg(long, value_name = "NAME", conflicts_with = "all_nodes")]
+    node: Vec<String>,
+    /// Look at all nodes; so it does unless told otherwise
+    #[arg(long)]
+    all_nodes: bool,
+    /// Where the operator or the stand-alone plugin is [default: found]
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// A kubeconfig to ask the API server with [default: that of KUBECONFIG, else ~/.kube/config,
+    /// else the pod's service account]
+    #[arg(long, value_name = "PATH")]
+    kubeconfig: Option<PathBuf>,
+    /// One of the kubeconfig's contexts [default: its current one]
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// How long the API server may take for an answer [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<Period>,
+    /// How to print what was found
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+/// How to print it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Table,
+    Json,
+}
+
+/// Prints what was found; gives the exit status.
+///
+/// # Errors
+/// Where nothing could be looked at: a kubeconfig that cannot be used, a name that is none.
+pub async fn run(args: CheckArgs) -> anyhow::Result<u8> {
+    let found = of_files(&args.config_file)?;
+    let text = match args.output {
+        Output::Table => found.table(),
+        Output::Json => serde_json::to_string_pretty(&found)? + "\n",
+    };
+    print(&text)?;
+    Ok(status(found.verdict()))
+}
+
+/// Looks at files.
+fn of_files(files: &[PathBuf]) -> anyhow::Result<Files> {
+    let stdin = files.iter().filter(|file| files::is_stdin(file)).count();
+    ensure!(
+        stdin < 2,
+        "--config-file - is given twice; standard input can be read once"
+    );
+    let (mut reports, mut not_checked) = (Vec::new(), Vec::new());
+    for file in files {
+        match files::check(file) {
+            Ok(report) => reports.push(report),
+            Err(error) => not_checked.push(NotChecked {
+                what: file.display().to_string(),
+                why: error.to_string(),
+            }),
+        }
+    }
+    Ok(Files::new(reports, not_checked))
+}
+
+const fn status(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Clean | Verdict::Warnings => 0,
+        Verdict::Errors => ERRORS,
+        Verdict::Incomplete => NOT_CHECKED,
+    }
+}
+
+/// Whoever stops reading has seen enough, and the exit status stays what it is.
+fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
