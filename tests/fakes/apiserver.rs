@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
+use super::objects::Objects;
+
 /// The node that the agent is told to be on.
 pub(crate) const NODE: &str = "gpu-node-1";
 
@@ -66,6 +68,22 @@ pub(crate) struct Script {
     watches: Vec<mpsc::UnboundedSender<Result<Bytes, Infallible>>>,
     requests: Vec<String>,
     counts: HashMap<Ask, usize>,
+    /// A whole cluster, in the place of the pods and the node.
+    pub(crate) objects: Option<Objects>,
+    /// What goes wrong with its lists and objects.
+    pub(crate) object_faults: Vec<ObjectFault>,
+}
+
+/// What goes wrong with one kind of objects.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ObjectFault {
+    /// Part of the path.
+    pub(crate) path: &'static str,
+    /// Requests that are answered before …
+    pub(crate) after: usize,
+    /// … those that are not.
+    pub(crate) times: usize,
+    pub(crate) fault: Fault,
 }
 
 /// A running server; it stops when dropped.
@@ -102,6 +120,8 @@ impl FakeApi {
             watches: Vec::new(),
             requests: Vec::new(),
             counts: HashMap::new(),
+            objects: None,
+            object_faults: Vec::new(),
         }));
         let listener = StdTcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -214,6 +234,24 @@ impl FakeApi {
         }
     }
 
+    /// Puts a whole cluster in the place of the pods and the node.
+    pub(crate) fn set_objects(&self, objects: Objects) {
+        self.script().objects = Some(objects);
+    }
+
+    /// Nothing was asked but what the verbs get and list allow.
+    pub(crate) fn assert_read_only(&self) {
+        for request in &self.script().requests {
+            let is_read = request.starts_with("GET ") && !request.contains("watch=");
+            assert!(is_read, "asked {request}");
+        }
+    }
+
+    /// What was asked, as method and URI.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.script().requests.clone()
+    }
+
     /// A kubeconfig for this server in the folder.
     pub(crate) fn kubeconfig(&self, folder: &Path) -> PathBuf {
         kubeconfig(folder, &format!("http://{}", self.address), &json!({}))
@@ -258,6 +296,27 @@ impl Script {
         // The order of keys in which a real server writes them.
         json!({"kind": "PodList", "apiVersion": "v1", "metadata": metadata,
             "items": self.pods[from..to]})
+    }
+
+    /// Of the whole cluster.
+    fn answer(&mut self, path: &str, query: &HashMap<String, String>) -> Result<Response, Fault> {
+        for fault in &mut self.object_faults {
+            if !path.contains(fault.path) {
+                continue;
+            }
+            if fault.after > 0 {
+                fault.after -= 1;
+            } else if fault.times > 0 {
+                fault.times -= 1;
+                return Err(fault.fault);
+            }
+        }
+        let objects = self.objects.as_mut().unwrap();
+        let (code, body) = objects.answer(path, query);
+        Ok(match code {
+            404 => status(404),
+            code => (StatusCode::from_u16(code).unwrap(), body).into_response(),
+        })
     }
 
     fn watch(&mut self, query: &HashMap<String, String>) -> Response {
@@ -316,11 +375,17 @@ async fn answer(
     Query(query): Query<HashMap<String, String>>,
     request: Request,
 ) -> Response {
-    let fault = {
+    let fault = 'fault: {
         let mut script = script.lock().unwrap();
         script
             .requests
             .push(format!("{} {}", request.method(), request.uri()));
+        if script.objects.is_some() {
+            match script.answer(request.uri().path(), &query) {
+                Ok(response) => return response,
+                Err(fault) => break 'fault fault,
+            }
+        }
         let ask = match (request.uri().path(), query.get("watch")) {
             ("/api/v1/pods", None) => Ask::List,
             ("/api/v1/pods", Some(_)) => Ask::Watch,
@@ -345,6 +410,11 @@ async fn answer(
             }
         }
     };
+    faulty(fault).await
+}
+
+/// What goes wrong, as an answer.
+async fn faulty(fault: Fault) -> Response {
     let lines = |lines: Vec<Result<Bytes, std::io::Error>>, open: bool| {
         let (sender, body) = mpsc::unbounded_channel();
         for line in lines {

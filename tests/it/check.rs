@@ -7,12 +7,22 @@
 )]
 
 mod files;
+#[path = "../fakes/gpu_cluster.rs"]
+mod gpu_cluster;
+mod reading;
 
+use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
+use slicewatch::collect::cluster::Access;
+use slicewatch::collect::setup::SetupSettings;
+use tempfile::TempDir;
 
 use crate::agent::{BINARY, output};
+use crate::cluster::fake::{FakeApi, Fault, ObjectFault};
+use crate::cluster::objects::{self, Objects};
 
 /// What a check said.
 struct Said {
@@ -48,4 +58,42 @@ fn command(arguments: &[&str]) -> Command {
 
 fn check(arguments: &[&str]) -> Said {
     Said::of(output(&mut command(arguments)))
+}
+
+/// A fake API server and a kubeconfig for it.
+struct Cluster {
+    api: FakeApi,
+    folder: TempDir,
+}
+
+impl Cluster {
+    fn of(objects: Objects) -> Self {
+        let api = FakeApi::start();
+        api.set_objects(objects);
+        Self {
+            api,
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.api.kubeconfig(self.folder.path())
+    }
+
+    fn settings(&self) -> SetupSettings {
+        SetupSettings {
+            timeout: Duration::from_secs(10),
+            ..SetupSettings::new(Access::Kubeconfig(self.kubeconfig()))
+        }
+    }
+
+    /// Fails so many requests of a kind, after some that do not.
+    fn fault(&self, path: &'static str, after: usize, times: usize, fault: Fault) {
+        self.api.script().object_faults.push(ObjectFault {
+            path,
+            after,
+            times,
+            fault,
+        });
+    }
 }

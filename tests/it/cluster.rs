@@ -5,6 +5,8 @@
 #[path = "../fakes/apiserver.rs"]
 pub(crate) mod fake;
 mod faults;
+#[path = "../fakes/objects.rs"]
+pub(crate) mod objects;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

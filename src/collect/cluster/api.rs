@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tower::{BoxError, ServiceBuilder};
 
 use super::error::{Call, ClusterError};
+use super::items::ListMetadata;
 use crate::collect::kubelet::words_of;
 
 /// Most bytes of an answer that tells of an error.
@@ -185,6 +186,10 @@ impl Api {
         // The server's own words, where it has some.
         let body = answer.whole(MAX_STATUS_BYTES).await.unwrap_or_default();
         let said: StatusObject = serde_json::from_slice(&body).unwrap_or_default();
+        if status.as_u16() == 410 {
+            let token = said.metadata.and_then(|metadata| metadata.token);
+            return Err(ClusterError::Expired { call, token });
+        }
         let words = said
             .message
             .unwrap_or_else(|| status.canonical_reason().unwrap_or("no words").to_owned());
@@ -246,6 +251,7 @@ fn credential_words(error: &kube::Error) -> String {
 pub(super) struct StatusObject {
     pub(super) code: Option<u16>,
     pub(super) message: Option<String>,
+    metadata: Option<ListMetadata>,
 }
 
 /// An answer whose body is still to come.

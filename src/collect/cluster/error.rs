@@ -92,7 +92,11 @@ pub enum ClusterError {
     NodeUnknown { node: Arc<str> },
     /// 410: the version to watch from is too old.
     #[error("the API server forgot the version {} was to go on from", .call.resource)]
-    Expired { call: Call },
+    Expired {
+        call: Call,
+        /// Where a list may go on all the same, with what is there by now.
+        token: Option<String>,
+    },
     /// Any other status.
     #[error(
         "the API server answered {status} to {verb} {resource} ({words}): see its log",
@@ -154,7 +158,7 @@ impl ClusterError {
                 words,
             },
             403 => Self::Forbidden { call, words },
-            410 => Self::Expired { call },
+            410 => Self::Expired { call, token: None },
             status => Self::Rejected {
                 call,
                 status,

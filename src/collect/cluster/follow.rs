@@ -108,7 +108,10 @@ impl Follower {
                 Ended::Expired => {
                     self.resume = None;
                     if is_fresh && began.elapsed() < SHORTEST_WATCH {
-                        return Err(ClusterError::Expired { call: Call::WATCH });
+                        return Err(ClusterError::Expired {
+                            call: Call::WATCH,
+                            token: None,
+                        });
                     }
                 }
             }

@@ -70,6 +70,7 @@ impl SetupError {
             ClusterError::Unauthorized { server, words } => Self::Unauthorized { server, words },
             ClusterError::Expired {
                 call: Call { resource, .. },
+                ..
             } => Self::Expired { resource },
             ClusterError::Lost { server, words } => Self::Other {
                 words: format!(

@@ -171,9 +171,9 @@ impl Lister {
         }
     }
 
-    /// A list is one state of the cluster, whose pages the server forgets after some minutes. Lists
-    /// are in the order of their keys, by which the server itself finds the next page: begun anew,
-    /// one goes on after the last key that was given.
+    /// A list is one state of the cluster, whose pages the server forgets after some minutes. It then
+    /// says how to go on with a newer state; where it does not, the list is begun anew, and goes on
+    /// after the last key that was given: lists are in the order of their keys.
     async fn pages<T: Shape>(
         &self,
         kind: &Kind,
@@ -191,6 +191,8 @@ impl Lister {
         let mut params = fresh.clone();
         let mut given: Option<String> = None;
         let (mut restarts, mut tries) = (0, 0);
+        // Whether a page was read since the server last forgot one.
+        let mut is_new = false;
         loop {
             let page = self.page(call, &path, &params, |object: T| {
                 let key = match object.key() {
@@ -214,7 +216,11 @@ impl Lister {
                 }
                 Ok(token) => {
                     params.continue_token = token;
-                    tries = 0;
+                    (tries, is_new) = (0, true);
+                }
+                Err(ClusterError::Expired { token, .. }) if token.is_some() && is_new => {
+                    params.continue_token = token;
+                    is_new = false;
                 }
                 Err(ClusterError::Expired { .. }) if restarts < MAX_RESTARTS => {
                     restarts += 1;
