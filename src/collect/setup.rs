@@ -22,7 +22,7 @@ mod spec;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::collect::cluster::{Access, Api};
 use crate::collect::host::is_subdomain;
@@ -135,6 +135,13 @@ impl SetupReader {
         self.lister.server()
     }
 
+    /// Since 1970: by the API server's clock, by which all times in its objects are, or by this
+    /// machine's where the server has not answered.
+    pub fn now(&self) -> Duration {
+        let now = self.lister.date().unwrap_or_else(SystemTime::now);
+        now.duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
     /// What there is one of, or few.
     pub async fn setup(&mut self) -> Setup {
         let policies = self
@@ -190,7 +197,7 @@ impl SetupReader {
             .await;
         Setup {
             operator_namespace,
-            only_node: self.nodes.first().cloned(),
+            only_nodes: self.nodes.clone(),
             policies,
             operators,
             daemon_sets,

@@ -1,15 +1,19 @@
 //! `slicewatch check`: whether GPUs are shared as they are meant to be, and what to type if not.
 
 mod files;
+pub mod pass;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use anyhow::ensure;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
+use self::pass::{Pass, pass};
 use super::options::Period;
-use crate::publish::check::{Files, NotChecked, Verdict};
+use crate::collect::setup::{SetupSettings, access};
+use crate::publish::check::{Cluster, Files, NotChecked, Verdict};
 
 /// The exit status of a check that found errors.
 const ERRORS: u8 = 1;
@@ -64,13 +68,55 @@ pub enum Output {
 /// # Errors
 /// Where nothing could be looked at: a kubeconfig that cannot be used, a name that is none.
 pub async fn run(args: CheckArgs) -> anyhow::Result<u8> {
-    let found = of_files(&args.config_file)?;
-    let text = match args.output {
-        Output::Table => found.table(),
-        Output::Json => serde_json::to_string_pretty(&found)? + "\n",
+    let output = args.output;
+    let (text, verdict) = if args.config_file.is_empty() {
+        let found = of_cluster(args).await?;
+        (text(output, &found, Cluster::table)?, found.verdict())
+    } else {
+        let found = of_files(&args.config_file)?;
+        (text(output, &found, Files::table)?, found.verdict())
     };
     print(&text)?;
-    Ok(status(found.verdict()))
+    Ok(status(verdict))
+}
+
+fn text<F: Serialize>(
+    output: Output,
+    found: &F,
+    table: impl FnOnce(&F) -> String,
+) -> serde_json::Result<String> {
+    match output {
+        Output::Table => Ok(table(found)),
+        Output::Json => serde_json::to_string_pretty(found).map(|text| text + "\n"),
+    }
+}
+
+/// Looks at a cluster.
+async fn of_cluster(args: CheckArgs) -> anyhow::Result<Cluster> {
+    let CheckArgs {
+        config_file: _,
+        node,
+        all_nodes: _,
+        namespace,
+        kubeconfig,
+        context,
+        timeout,
+        output: _,
+    } = args;
+    let mut settings = SetupSettings::new(access(kubeconfig)?);
+    settings.context = context;
+    settings.namespace = namespace;
+    settings.nodes = node;
+    if let Some(Period(timeout)) = timeout {
+        settings.timeout = timeout;
+    }
+    let Pass {
+        server,
+        report,
+        not_checked,
+        complete,
+    } = pass(&settings).await?;
+    Ok(Cluster::new(server, report, not_checked, complete))
 }
 
 /// Looks at files.

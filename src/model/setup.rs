@@ -84,9 +84,9 @@ pub struct Failed {
 pub struct Setup {
     /// Where the operator and its operands are; absent without one.
     pub operator_namespace: Option<String>,
-    /// The one node that is asked about: then nodes and pods of others need not be read, and rules
-    /// that need all of them are not applied. Absent for all nodes.
-    pub only_node: Option<String>,
+    /// The nodes that are asked about: then nodes and pods of others need not be read, and rules
+    /// that need all of them are not applied. Empty for all nodes.
+    pub only_nodes: Vec<String>,
     /// All of the cluster; absent without the operator's CRD.
     pub policies: Asked<Vec<ClusterPolicy>>,
     /// Deployments of the operator itself, in all namespaces.

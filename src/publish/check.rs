@@ -1,5 +1,6 @@
 //! What `slicewatch check` says: the findings as text for a person and as JSON for a program.
 
+mod cluster;
 mod files;
 
 use std::fmt::{self, Display};
@@ -9,6 +10,7 @@ use serde::Serialize;
 use super::terminal::cells::printable;
 use crate::model::Severity;
 
+pub use cluster::Cluster;
 pub use files::{Advertised, FileFinding, FileReport, Files, Profile};
 
 /// The version of the JSON: it grows when a field changes its meaning or goes.
@@ -100,12 +102,17 @@ pub struct NotChecked {
 
 /// The lines at the end: what is missing, then the sum.
 fn closing(out: &mut String, not_checked: &[NotChecked], tally: Tally) {
-    for NotChecked { what, why } in not_checked {
+    let mut rest = not_checked;
+    while let Some(NotChecked { why, .. }) = rest.first() {
+        // A server that is gone is the one reason of much.
+        let alike = rest.iter().take_while(|it| it.why == *why).count();
+        let what: Vec<_> = rest[..alike].iter().map(|it| printable(&it.what)).collect();
         out.push_str(&format!(
             "not checked: {}: {}\n",
-            printable(what),
+            what.join(", "),
             printable(why)
         ));
+        rest = &rest[alike..];
     }
     out.push_str(&format!("{tally}\n"));
 }

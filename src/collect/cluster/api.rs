@@ -5,11 +5,11 @@
 //! environment), and it does not tell when a watch stands again after a failure.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
-use hyper::header::{HeaderValue, USER_AGENT};
+use hyper::header::{DATE, HeaderValue, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
@@ -176,8 +176,10 @@ impl Api {
             .await?
             .map_err(|error| ClusterError::of_transport(&self.server, &error))?;
         let status = response.status();
+        let date = response.headers().get(DATE);
         let mut answer = Answer {
             api: self,
+            date: date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok()),
             body: Response::into_body(response),
         };
         if status.is_success() {
@@ -257,6 +259,8 @@ pub(super) struct StatusObject {
 /// An answer whose body is still to come.
 pub(in crate::collect) struct Answer<'api> {
     api: &'api Api,
+    /// By the server's clock, where it says.
+    pub(in crate::collect) date: Option<SystemTime>,
     body: Body,
 }
 

@@ -1,6 +1,6 @@
 //! Lists in pages, and single objects.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kube::core::Request;
 use kube::core::params::{GetParams, ListParams};
@@ -103,6 +103,8 @@ pub(super) struct Lister {
     timeout: Duration,
     /// Why the server is asked no more.
     gone: Option<String>,
+    /// By the server's clock, when it last answered a list.
+    date: Option<SystemTime>,
 }
 
 impl Lister {
@@ -111,11 +113,17 @@ impl Lister {
             api,
             timeout,
             gone: None,
+            date: None,
         }
     }
 
     pub(super) fn server(&self) -> &str {
         &self.api.server
+    }
+
+    /// When the server last answered a list, by its own clock.
+    pub(super) const fn date(&self) -> Option<SystemTime> {
+        self.date
     }
 
     /// What is taken of a list's objects.
@@ -175,7 +183,7 @@ impl Lister {
     /// says how to go on with a newer state; where it does not, the list is begun anew, and goes on
     /// after the last key that was given: lists are in the order of their keys.
     async fn pages<T: Shape>(
-        &self,
+        &mut self,
         kind: &Kind,
         scope: Scope<'_>,
         mut take: impl FnMut(T),
@@ -205,7 +213,11 @@ impl Lister {
                 }
             });
             let page = self.api.timed(self.timeout, page).await;
-            match page.and_then(|page| page) {
+            let token = page.and_then(|page| page).map(|page| {
+                self.date = page.date.or(self.date);
+                page.token
+            });
+            match token {
                 Ok(None) => return Ok(()),
                 Ok(token) if token == params.continue_token => {
                     return Err(ClusterError::Malformed {
@@ -235,18 +247,19 @@ impl Lister {
         }
     }
 
-    /// Reads a page; gives the token of the next.
+    /// Reads a page.
     async fn page<T: Shape>(
         &self,
         call: Call,
         path: &str,
         params: &ListParams,
         mut take: impl FnMut(T),
-    ) -> Result<Option<String>, ClusterError> {
+    ) -> Result<Page, ClusterError> {
         let malformed =
             |error: &serde_json::Error| ClusterError::of_json(&self.api.server, call, error);
         let request = Request::new(path).list(params);
         let mut answer = self.api.send(call, request).await?;
+        let date = answer.date;
         let mut items = Items::new(MAX_OBJECT_BYTES);
         while let Some(bytes) = answer.next().await? {
             items.push(&bytes, |item| {
@@ -256,7 +269,10 @@ impl Lister {
         }
         let list: ListObject =
             serde_json::from_slice(items.rest()).map_err(|error| malformed(&error))?;
-        Ok(list.metadata.token.filter(|token| !token.is_empty()))
+        Ok(Page {
+            date,
+            token: list.metadata.token.filter(|token| !token.is_empty()),
+        })
     }
 
     fn failure<T>(
@@ -287,6 +303,14 @@ impl Lister {
             }
         }
     }
+}
+
+/// A page whose objects were given.
+struct Page {
+    /// By the server's clock.
+    date: Option<SystemTime>,
+    /// Of the next one.
+    token: Option<String>,
 }
 
 /// Whether the same question may have an answer a moment later.

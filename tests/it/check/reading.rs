@@ -66,7 +66,7 @@ fn everything_that_bears_on_sharing_is_read_and_nothing_else_is_kept() {
     let pass = Cluster::of(time_sliced(3, 4)).pass();
     let setup = &pass.setup;
     assert_eq!(setup.operator_namespace.as_deref(), Some(NAMESPACE));
-    assert_eq!(setup.only_node, None);
+    assert!(setup.only_nodes.is_empty());
     let policy = &setup.policies.read().unwrap()[0];
     assert_eq!(policy.name, "cluster-policy");
     assert_eq!(policy.state.as_deref(), Some("ready"));
