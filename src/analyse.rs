@@ -9,4 +9,5 @@ pub mod ledger;
 pub mod names;
 pub mod node;
 pub mod plugin_config;
+pub mod setup;
 pub mod workload;
