@@ -72,10 +72,10 @@ impl Check {
         }
     }
 
-    /// A node. Where one node is asked about, the others are passed over.
+    /// A node. Where some nodes are asked about, the others are passed over.
     pub fn node(&mut self, node: &NodeRead) {
-        let only = self.cluster.setup.only_node.as_deref();
-        if only.is_none_or(|only| only == node.name) {
+        let only = &self.cluster.setup.only_nodes;
+        if only.is_empty() || only.contains(&node.name) {
             self.nodes.insert(node.name.clone(), self.alike.keep(node));
         }
     }
@@ -87,7 +87,7 @@ impl Check {
             nodes: kept,
             ..
         } = self;
-        let all = nodes.read().is_some() && cluster.setup.only_node.is_none();
+        let all = nodes.read().is_some() && cluster.setup.only_nodes.is_empty();
         let mut found = Found::default();
         asked::rules(&cluster, &mut found);
         asked::answer(nodes, &mut found);
