@@ -19,6 +19,7 @@ mod plugin;
 mod pod;
 mod shape;
 mod spec;
+mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -27,11 +28,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::collect::cluster::{Access, Api};
 use crate::collect::host::is_subdomain;
 use crate::model::setup::{
-    Asked, ClusterPolicy, ConfigMapRead, NodeRead, OperatorDeployment, PluginDaemonSet, PluginPod, PodRead,
-    RuntimeClassRead, Setup,
+    Asked, ClusterPolicy, ConfigMapRead, NodeRead, OperatorDeployment, PluginDaemonSet, PluginPod,
+    PodRead, RuntimeClassRead, Setup,
 };
 
 pub use error::SetupError;
+pub use trial::{AgentPod, PodState, Right, Trial, TrialError};
 
 use config_map::{ConfigMapObject, Wanted};
 use list::{Kind, Lister, Scope};
@@ -191,9 +193,11 @@ impl SetupReader {
         }
         let runtime_classes: Asked<Vec<RuntimeClassRead>> = self
             .lister
-            .all(&Kind::RUNTIME_CLASSES, Scope::ALL, |it: RuntimeClassObject| {
-                Some(it.read())
-            })
+            .all(
+                &Kind::RUNTIME_CLASSES,
+                Scope::ALL,
+                |it: RuntimeClassObject| Some(it.read()),
+            )
             .await;
         Setup {
             operator_namespace,

@@ -2,6 +2,8 @@
 
 mod cluster;
 mod files;
+mod functional;
+mod watched;
 
 use std::fmt::{self, Display};
 
@@ -12,6 +14,8 @@ use crate::model::Severity;
 
 pub use cluster::Cluster;
 pub use files::{Advertised, FileFinding, FileReport, Files, Profile};
+pub use functional::{Functional, Outcome, TrialPod};
+pub use watched::{Watched, pages};
 
 /// The version of the JSON: it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -127,8 +131,18 @@ mod tests {
         for (severities, complete, verdict, words) in [
             (&[][..], true, Verdict::Clean, "nothing found"),
             (&[Info], true, Verdict::Clean, "1 info"),
-            (&[Info, Warning, Warning], true, Verdict::Warnings, "2 warnings, 1 info"),
-            (&[Error, Warning], true, Verdict::Errors, "1 error, 1 warning"),
+            (
+                &[Info, Warning, Warning],
+                true,
+                Verdict::Warnings,
+                "2 warnings, 1 info",
+            ),
+            (
+                &[Error, Warning],
+                true,
+                Verdict::Errors,
+                "1 error, 1 warning",
+            ),
             (&[Error], false, Verdict::Incomplete, "1 error"),
             (&[], false, Verdict::Incomplete, "nothing found"),
         ] {

@@ -50,6 +50,11 @@ impl Cluster {
         self.verdict
     }
 
+    /// What was found.
+    pub const fn report(&self) -> &SetupReport {
+        &self.report
+    }
+
     /// For a person: what is in force, node by node, then what is wrong and what mends it.
     pub fn table(&self) -> String {
         let SetupReport {
@@ -136,10 +141,21 @@ fn in_force(nodes: &[NodeInForce]) -> Table {
     let mut table = Table::new();
     table.load_preset(RULED);
     table.set_header([
-        "node", "sharing", "profile", "by", "resource", "GPUs x replicas", "expected", "allocatable",
+        "node",
+        "sharing",
+        "profile",
+        "by",
+        "resource",
+        "GPUs x replicas",
+        "expected",
+        "allocatable",
     ]);
     for (cells, names) in rows {
-        let shown: Vec<_> = names.iter().take(NAMES).map(|name| printable(name)).collect();
+        let shown: Vec<_> = names
+            .iter()
+            .take(NAMES)
+            .map(|name| printable(name))
+            .collect();
         let more = match names.len() - shown.len() {
             0 => String::new(),
             more => format!(" and {more} more"),
