@@ -31,8 +31,8 @@ use crate::model::{Cause, NodeFacts, PodNames, Reading, Source, SourceHealth};
 pub use api::Access;
 pub(in crate::collect) use api::Api;
 pub use error::{Call, ClusterError};
-pub(in crate::collect) use items::{Items, ListObject};
 pub use index::{KEPT, MAX_CONTAINERS, MAX_PODS, PodIndex};
+pub(in crate::collect) use items::{Items, ListObject};
 pub(in crate::collect) use node::whole;
 pub use pod::{Pod, PodObject};
 

@@ -27,8 +27,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::collect::cluster::{Access, Api};
 use crate::collect::host::is_subdomain;
 use crate::model::setup::{
-    Asked, ClusterPolicy, ConfigMapRead, NodeRead, OperatorDeployment, PluginDaemonSet, PluginPod, PodRead,
-    RuntimeClassRead, Setup,
+    Asked, ClusterPolicy, ConfigMapRead, NodeRead, OperatorDeployment, PluginDaemonSet, PluginPod,
+    PodRead, RuntimeClassRead, Setup,
 };
 
 pub use error::SetupError;
@@ -191,9 +191,11 @@ impl SetupReader {
         }
         let runtime_classes: Asked<Vec<RuntimeClassRead>> = self
             .lister
-            .all(&Kind::RUNTIME_CLASSES, Scope::ALL, |it: RuntimeClassObject| {
-                Some(it.read())
-            })
+            .all(
+                &Kind::RUNTIME_CLASSES,
+                Scope::ALL,
+                |it: RuntimeClassObject| Some(it.read()),
+            )
             .await;
         Setup {
             operator_namespace,

@@ -22,7 +22,9 @@ pub const NOT_CHECKED: u8 = 2;
 
 /// Flags of the check.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 nothing or warnings only, 1 errors found, 2 something could not be checked.")]
+#[command(
+    after_help = "Exit status: 0 nothing or warnings only, 1 errors found, 2 something could not be checked."
+)]
 pub struct CheckArgs {
     /// Look at a configuration of the device plugin, or a manifest with ConfigMaps, and at no
     /// cluster; - is standard input. May be given again

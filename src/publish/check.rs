@@ -127,8 +127,18 @@ mod tests {
         for (severities, complete, verdict, words) in [
             (&[][..], true, Verdict::Clean, "nothing found"),
             (&[Info], true, Verdict::Clean, "1 info"),
-            (&[Info, Warning, Warning], true, Verdict::Warnings, "2 warnings, 1 info"),
-            (&[Error, Warning], true, Verdict::Errors, "1 error, 1 warning"),
+            (
+                &[Info, Warning, Warning],
+                true,
+                Verdict::Warnings,
+                "2 warnings, 1 info",
+            ),
+            (
+                &[Error, Warning],
+                true,
+                Verdict::Errors,
+                "1 error, 1 warning",
+            ),
             (&[Error], false, Verdict::Incomplete, "1 error"),
             (&[], false, Verdict::Incomplete, "nothing found"),
         ] {

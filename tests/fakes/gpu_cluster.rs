@@ -162,7 +162,8 @@ pub(crate) fn node(name: &str) -> Value {
                 "sizeBytes": 100_000_000})
         })
         .collect();
-    let amounts = json!({"cpu": "64", "memory": "528174064Ki", "pods": "110", "nvidia.com/gpu": "4"});
+    let amounts =
+        json!({"cpu": "64", "memory": "528174064Ki", "pods": "110", "nvidia.com/gpu": "4"});
     json!({
         "metadata": {"name": name, "uid": uid(), "managedFields": managed(30),
             "annotations": {"nfd.node.kubernetes.io/feature-labels": "nvidia.com/gpu.count,".repeat(40)},
@@ -209,7 +210,12 @@ fn uid() -> &'static str {
 /// What is most of a real object.
 fn managed(fields: usize) -> Value {
     let fields: serde_json::Map<String, Value> = (0..fields)
-        .map(|field| (format!("f:field-{field}"), json!({".": {}, "f:value": {}, "f:type": {}})))
+        .map(|field| {
+            (
+                format!("f:field-{field}"),
+                json!({".": {}, "f:value": {}, "f:type": {}}),
+            )
+        })
         .collect();
     json!([{"manager": "kubelet", "operation": "Update", "time": STARTED, "fieldsV1": {"f:status": fields}}])
 }

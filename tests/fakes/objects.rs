@@ -76,7 +76,9 @@ impl Objects {
             None => (path.to_owned(), None),
         };
         if let Some(objects) = self.lists.get(&list) {
-            let token = query.get("continue").map(|token| token.split_once(':').unwrap());
+            let token = query
+                .get("continue")
+                .map(|token| token.split_once(':').unwrap());
             let after = token.map_or("", |(_, key)| key);
             if token.is_some_and(|(epoch, _)| epoch != self.epoch.to_string()) {
                 let mut body = json!({"kind": "Status", "code": 410, "reason": "Expired", "metadata": {},
@@ -86,7 +88,9 @@ impl Objects {
                 }
                 return (410, body.to_string());
             }
-            let limit = query.get("limit").map_or(usize::MAX, |it| it.parse().unwrap());
+            let limit = query
+                .get("limit")
+                .map_or(usize::MAX, |it| it.parse().unwrap());
             let mut selected = objects
                 .iter()
                 .filter(|(key, _)| key.as_str() > after)
@@ -96,11 +100,17 @@ impl Objects {
             if let (Some((last, _)), Some(_)) = (page.last(), selected.next()) {
                 metadata["continue"] = json!(format!("{}:{last}", self.epoch));
                 self.given += 1;
-                if self.forget_every.is_some_and(|every| self.given % every == 0) {
+                if self
+                    .forget_every
+                    .is_some_and(|every| self.given % every == 0)
+                {
                     self.epoch += 1;
                 }
             }
-            let items: Vec<&str> = page.iter().map(|(_, object)| object.text.as_str()).collect();
+            let items: Vec<&str> = page
+                .iter()
+                .map(|(_, object)| object.text.as_str())
+                .collect();
             let body = format!(
                 r#"{{"kind":"List","apiVersion":"v1","metadata":{metadata},"items":[{}]}}"#,
                 items.join(",")
@@ -111,7 +121,10 @@ impl Objects {
         let found = single.and_then(|(list, name)| self.lists.get(list)?.get(name));
         match found {
             Some(object) => (200, object.text.clone()),
-            None => (404, "the server could not find the requested resource".to_owned()),
+            None => (
+                404,
+                "the server could not find the requested resource".to_owned(),
+            ),
         }
     }
 }

@@ -278,7 +278,10 @@ impl Answer<'_> {
     }
 
     /// All of it, in the time allowed for a call.
-    pub(in crate::collect) async fn whole(&mut self, limit: usize) -> Result<Vec<u8>, ClusterError> {
+    pub(in crate::collect) async fn whole(
+        &mut self,
+        limit: usize,
+    ) -> Result<Vec<u8>, ClusterError> {
         let api = self.api;
         api.timed(api.timeout, async {
             let mut whole = Vec::new();

@@ -98,7 +98,8 @@ impl Wanted {
         if !self.named.contains(&metadata.name) {
             let bytes: usize = data.values().map(String::len).sum();
             let is_sharing = data.values().any(|text| mentions_sharing(text));
-            let fits = self.unnamed < MAX_UNNAMED && self.unnamed_bytes + bytes <= MAX_UNNAMED_BYTES;
+            let fits =
+                self.unnamed < MAX_UNNAMED && self.unnamed_bytes + bytes <= MAX_UNNAMED_BYTES;
             if !is_sharing || !fits {
                 return None;
             }

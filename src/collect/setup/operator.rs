@@ -128,7 +128,10 @@ fn trouble(conditions: &[Condition]) -> Option<String> {
         .filter(is_bad)
         .max_by_key(|condition| instant(condition.last_transition_time.as_ref()))?;
     let parts = [&newest.reason, &newest.message];
-    let words: Vec<String> = parts.iter().filter_map(|part| said(part.as_ref())).collect();
+    let words: Vec<String> = parts
+        .iter()
+        .filter_map(|part| said(part.as_ref()))
+        .collect();
     Some(cut(&words.join(": "))).filter(|words| !words.is_empty())
 }
 

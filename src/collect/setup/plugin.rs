@@ -86,7 +86,9 @@ impl Sets {
         let key = (metadata.namespace.clone(), metadata.name.clone());
         self.roles.insert(key, role);
         let labels = spec.selector.match_labels.into_iter().flatten();
-        let labels: Vec<String> = labels.map(|(name, value)| format!("{name}={value}")).collect();
+        let labels: Vec<String> = labels
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         let selector = (metadata.namespace.clone(), labels.join(","));
         self.selectors.insert(selector);
 
@@ -240,7 +242,10 @@ fn containers(
             last_state,
         } = status;
         let waiting = state.waiting.unwrap_or_default();
-        let done = state.terminated.as_ref().filter(|it| init && it.exit_code == 0);
+        let done = state
+            .terminated
+            .as_ref()
+            .filter(|it| init && it.exit_code == 0);
         let done = done.and_then(|it| instant(it.finished_at.as_ref()));
         let ended = [&state.terminated, &last_state.terminated].into_iter();
         let mut ended = ended.flatten().filter_map(|it| said(it.message.as_ref()));

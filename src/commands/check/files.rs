@@ -13,7 +13,9 @@ const STDIN: &str = "-";
 /// Why a file could not be looked at.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
-    #[error("it cannot be read ({source}); give --config-file the path of a readable file, or - for standard input")]
+    #[error(
+        "it cannot be read ({source}); give --config-file the path of a readable file, or - for standard input"
+    )]
     Read { source: std::io::Error },
     #[error(
         "it is larger than {MAX_BYTES} bytes, which is the most that Kubernetes takes in a \

@@ -134,7 +134,13 @@ fn profiles(profiles: &[Profile]) -> Table {
     let mut table = Table::new();
     table.load_preset(RULED);
     table.set_header([
-        "configmap", "key", "sharing", "resource", "replicas", "pods ask for", "at most one",
+        "configmap",
+        "key",
+        "sharing",
+        "resource",
+        "replicas",
+        "pods ask for",
+        "at most one",
     ]);
     for profile in profiles {
         let text = |text: &Option<String>| match text {

@@ -72,7 +72,10 @@ fn the_configmaps_of_the_usual_recipe_are_clean_and_their_profiles_are_shown() {
     let said = check(&["--config-file", &any, "--output", "json"]);
     let json = said.json();
     assert_eq!(json["verdict"], "clean");
-    assert_eq!(json["files"][0]["profiles"][0]["advertised"][0]["replicas"], 4);
+    assert_eq!(
+        json["files"][0]["profiles"][0]["advertised"][0]["replicas"],
+        4
+    );
 }
 
 #[test]
@@ -87,7 +90,11 @@ fn an_error_is_told_with_file_line_column_code_and_mend() {
         "{}",
         said.out
     );
-    assert!(said.out.contains("\n    mend: write 2 or more"), "{}", said.out);
+    assert!(
+        said.out.contains("\n    mend: write 2 or more"),
+        "{}",
+        said.out
+    );
     assert!(said.out.ends_with("1 error, 1 info\n"), "{}", said.out);
     assert!(said.error.is_empty(), "{}", said.error);
 
@@ -117,14 +124,21 @@ fn warnings_alone_do_not_fail_a_check() {
     let said = check(&["--config-file", &path, "--output", "json"]);
     assert_eq!(said.status, Some(0), "{}", said.out);
     assert_eq!(said.json()["verdict"], "warnings");
-    assert_eq!(said.json()["files"][0]["findings"][0]["code"], "misplaced_key");
+    assert_eq!(
+        said.json()["files"][0]["findings"][0]["code"],
+        "misplaced_key"
+    );
 }
 
 #[test]
 fn standard_input_is_read_once() {
     let said = fed(&["--config-file", "-"], BAD.as_bytes());
     assert_eq!(said.status, Some(1), "{}", said.out);
-    assert!(said.out.contains("standard input:6:19: error"), "{}", said.out);
+    assert!(
+        said.out.contains("standard input:6:19: error"),
+        "{}",
+        said.out
+    );
     let said = fed(&["--config-file", "-", "--config-file", "-"], b"");
     assert_eq!(said.status, Some(2));
     assert!(said.error.contains("twice"), "{}", said.error);
@@ -141,7 +155,10 @@ fn what_cannot_be_read_is_named_with_the_mend_and_keeps_no_other_file_from_it() 
     let binary = written(&folder, "binary.yaml", b"version: v1\n# \xff\xfe\n");
     let large = written(&folder, "large.yaml", " ".repeat((1 << 20) + 1));
     for (path, words) in [
-        (missing.to_str().unwrap(), &["No such file", "--config-file"][..]),
+        (
+            missing.to_str().unwrap(),
+            &["No such file", "--config-file"][..],
+        ),
         (dir.to_str().unwrap(), &["directory", "--config-file"]),
         (&binary, &["UTF-8 from byte 14"]),
         (&large, &["larger than 1048576 bytes", "right file"]),
@@ -176,18 +193,44 @@ fn bad_input_gives_findings() {
         }
         text
     };
-    let configmap = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  any: |\n    version: v1\n";
+    let configmap =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  any: |\n    version: v1\n";
     for (name, text, status, code) in [
         ("not-yaml", "version: [v1".to_owned(), 1, "not_yaml"),
         ("html", "<html>\n<a href=x: y>\n: :\n".to_owned(), 1, ""),
         ("bomb", bomb, 1, "yaml_bomb"),
-        ("tabs", "version: v1\nsharing:\n\ttimeSlicing:\n".to_owned(), 1, "tab_in_indentation"),
+        (
+            "tabs",
+            "version: v1\nsharing:\n\ttimeSlicing:\n".to_owned(),
+            1,
+            "tab_in_indentation",
+        ),
         ("windows", BAD.replace('\n', "\r\n"), 1, "too_few_replicas"),
-        ("documents", format!("version: v1\n---\n{BAD}"), 0, "documents_ignored"),
-        ("manifests", format!("{configmap}---\nkind: Service\n---\n{configmap}"), 0, "document_skipped"),
+        (
+            "documents",
+            format!("version: v1\n---\n{BAD}"),
+            0,
+            "documents_ignored",
+        ),
+        (
+            "manifests",
+            format!("{configmap}---\nkind: Service\n---\n{configmap}"),
+            0,
+            "document_skipped",
+        ),
         ("empty", String::new(), 0, "empty_configuration"),
-        ("empty-key", "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\ndata: {any: \"\"}\n".to_owned(), 0, "empty_configuration"),
-        ("limit", format!("version: v1\n#{}\n", "x".repeat((1 << 20) - 14)), 0, ""),
+        (
+            "empty-key",
+            "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\ndata: {any: \"\"}\n".to_owned(),
+            0,
+            "empty_configuration",
+        ),
+        (
+            "limit",
+            format!("version: v1\n#{}\n", "x".repeat((1 << 20) - 14)),
+            0,
+            "",
+        ),
         ("deep", "[".repeat(100_000), 1, ""),
     ] {
         let path = written(&folder, name, text);

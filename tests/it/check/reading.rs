@@ -123,7 +123,10 @@ fn lists_come_in_pages_and_one_that_was_forgotten_is_begun_anew_without_repeats(
         let asked = cluster.api.requests();
         let lists = asked.iter().filter(|it| it.contains("/api/v1/nodes"));
         assert!(lists.clone().count() >= 3, "{asked:?}");
-        assert!(lists.clone().all(|it| it.contains("limit=500")), "{asked:?}");
+        assert!(
+            lists.clone().all(|it| it.contains("limit=500")),
+            "{asked:?}"
+        );
         let pages = asked.iter().filter(|it| it.contains("continue=")).count();
         assert!(pages > 12, "nothing was forgotten: {pages}");
     }
@@ -158,7 +161,10 @@ fn one_node_is_asked_for_by_name_and_its_pods_by_field() {
     on.sort_unstable();
     assert_eq!(on, [None, Some("gpu-00001"), Some("gpu-00001")]);
     let asked = cluster.api.requests();
-    assert!(asked.iter().all(|it| !it.contains("/api/v1/nodes?")), "{asked:?}");
+    assert!(
+        asked.iter().all(|it| !it.contains("/api/v1/nodes?")),
+        "{asked:?}"
+    );
 
     let pass = cluster.pass_on(&["gpu-00001", "gpu-00009"], None);
     let words = failed(&pass.nodes_asked);
@@ -171,7 +177,10 @@ fn a_namespace_that_is_given_is_the_only_one_that_is_asked() {
     let pass = cluster.pass_on(&[], Some(NAMESPACE));
     assert_eq!(pass.setup.daemon_sets.read().unwrap().len(), 2);
     let asked = cluster.api.requests();
-    let sets: Vec<_> = asked.iter().filter(|it| it.contains("daemonsets")).collect();
+    let sets: Vec<_> = asked
+        .iter()
+        .filter(|it| it.contains("daemonsets"))
+        .collect();
     assert_eq!(sets.len(), 1);
     assert!(sets[0].contains("/namespaces/gpu-operator/"), "{sets:?}");
 }
@@ -242,7 +251,10 @@ fn a_server_that_is_gone_in_the_middle_is_not_asked_again() {
     cluster.fault("/nodes", 1, usize::MAX, Fault::Cut);
     let pass = cluster.pass();
     let words = failed(&pass.nodes_asked);
-    assert!(words.contains("ended") && words.contains("try again"), "{words}");
+    assert!(
+        words.contains("ended") && words.contains("try again"),
+        "{words}"
+    );
     assert_eq!(pass.nodes.len(), 500);
     assert_eq!(failed(&pass.pods_asked), words);
     let asked = cluster.api.requests();

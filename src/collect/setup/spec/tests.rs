@@ -76,9 +76,8 @@ fn a_file_that_is_named_leads_to_its_configmap_and_key() {
     let wiring = |main: Value, volume: Value| {
         let mut main = main;
         main["name"] = json!("nvidia-device-plugin-ctr");
-        let spec = spec(
-            json!({"containers": [main], "volumes": [{"name": "v", "configMap": volume}]}),
-        );
+        let spec =
+            spec(json!({"containers": [main], "volumes": [{"name": "v", "configMap": volume}]}));
         let wiring = spec.wiring();
         (wiring.config_map, wiring.default_config)
     };
@@ -127,9 +126,18 @@ fn containers_of_others_are_not_the_plugin() {
     };
     let image = "registry.example/nvidia/k8s-device-plugin:v0.17.1";
     for (container, wanted) in [
-        (json!({"name": "x", "image": image}), Some(PluginRole::Plugin)),
-        (json!({"name": "x", "image": image, "command": ["/usr/bin/gpu-feature-discovery"]}), Some(PluginRole::FeatureDiscovery)),
-        (json!({"name": "x", "image": image, "command": ["config-manager"]}), None),
+        (
+            json!({"name": "x", "image": image}),
+            Some(PluginRole::Plugin),
+        ),
+        (
+            json!({"name": "x", "image": image, "command": ["/usr/bin/gpu-feature-discovery"]}),
+            Some(PluginRole::FeatureDiscovery),
+        ),
+        (
+            json!({"name": "x", "image": image, "command": ["config-manager"]}),
+            None,
+        ),
         (json!({"name": "nvidia-dcgm-exporter", "image": "x"}), None),
         (json!({}), None),
     ] {
@@ -139,7 +147,9 @@ fn containers_of_others_are_not_the_plugin() {
 
 #[test]
 fn a_flag_wins_over_its_variable() {
-    let spec = spec(json!({"containers": [{"name": "nvidia-device-plugin-ctr", "args": ["--mig-strategy=mixed"],
-        "env": [{"name": "MIG_STRATEGY", "value": "single"}]}]}));
+    let spec = spec(
+        json!({"containers": [{"name": "nvidia-device-plugin-ctr", "args": ["--mig-strategy=mixed"],
+        "env": [{"name": "MIG_STRATEGY", "value": "single"}]}]}),
+    );
     assert_eq!(spec.wiring().mig_strategy.as_deref(), Some("mixed"));
 }
