@@ -177,7 +177,7 @@ fn what_could_not_be_read_is_a_finding_and_the_rest_goes_on() {
 #[test]
 fn one_node_is_looked_at_alone() {
     let mut world = operator();
-    world.setup.only_node = Some("gpu-2".into());
+    world.setup.only_nodes = vec!["gpu-2".into()];
     world
         .node(0)
         .labels

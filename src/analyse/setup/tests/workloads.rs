@@ -110,7 +110,7 @@ fn pods_against_what_is_offered() {
                 |it| {
                     renamed(it);
                     it.pods.push(pending("web", GPU));
-                    it.setup.only_node = Some("gpu-1".into());
+                    it.setup.only_nodes = vec!["gpu-1".into()];
                 },
                 &[],
             ),
