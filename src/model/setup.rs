@@ -418,7 +418,7 @@ pub struct NodeInForce {
 /// All that was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SetupReport {
-    /// The worst first, then by code, node and object.
+    /// The worst first, then by code, object and node.
     pub findings: Vec<SetupFinding>,
     /// How many more there are of a code whose findings were too many to list.
     pub left_out: BTreeMap<&'static str, u64>,

@@ -102,7 +102,7 @@ impl Objects {
                 self.given += 1;
                 if self
                     .forget_every
-                    .is_some_and(|every| self.given % every == 0)
+                    .is_some_and(|every| self.given.is_multiple_of(every))
                 {
                     self.epoch += 1;
                 }

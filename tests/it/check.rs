@@ -6,6 +6,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod cluster;
 mod files;
 #[path = "../fakes/gpu_cluster.rs"]
 mod gpu_cluster;

@@ -10,8 +10,8 @@ use crate::model::setup::{ObjectRef, SetupFinding};
 /// Findings of one code that are listed; of the others the number is told.
 pub const MAX_OF_A_CODE: usize = 100;
 
-/// What was found so far. Of a code with too many, the worst stay, and of those the first by node
-/// and object: so it does not matter in what order they were found.
+/// What was found so far. Of a code with too many, the worst stay, and of those the first by
+/// object and node: so it does not matter in what order they were found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     by_code: BTreeMap<&'static str, BTreeSet<(Reverse<Severity>, SetupFinding)>>,

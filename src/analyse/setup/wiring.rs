@@ -57,11 +57,12 @@ pub(super) fn rules(cluster: &Cluster, found: &mut Found) {
         }
     }
     let wired = cluster.wired();
+    let installed = cluster.policy().is_some() || cluster.plugins().next().is_some();
     for (namespace, name, map) in cluster.profiles.all() {
         let names = wired.get(namespace);
         if names.is_some_and(|names| names.contains(name)) {
             content(cluster, namespace, name, map, found);
-        } else if map.shares() {
+        } else if installed && map.shares() {
             let others: Vec<_> = names.into_iter().flatten().copied().collect();
             not_wired(cluster, namespace, name, map, &others, found);
         }

@@ -177,9 +177,10 @@ fn plan(
         })
         .ok_or("no agent runs in this cluster whose image could be taken: give --image")?;
     let wait = args.wait.map_or(WAIT, |Period(wait)| wait);
+    // Keyed anew in each process.
     let name = format!(
         "slicewatch-check-{:08x}",
-        SmallRng::from_os_rng().random::<u32>()
+        RandomState::new().hash_one(&node.node) as u32
     );
     let pods = (0..=gpus)
         .map(|number| {

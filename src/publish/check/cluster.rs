@@ -1,6 +1,6 @@
 //! What was found in a cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
 use comfy_table::Table;
@@ -10,7 +10,7 @@ use super::{NotChecked, SCHEMA, Tally, Verdict, closing};
 use crate::model::setup::{KeyFrom, NodeInForce, SetupFinding, SetupReport};
 use crate::publish::terminal::cells::{RULED, printable, push_table};
 
-/// Names of nodes that a row of the table has.
+/// Names that are listed of what is alike.
 const NAMES: usize = 3;
 
 /// One look at a cluster.
@@ -72,9 +72,9 @@ impl Cluster {
         if !nodes.is_empty() {
             push_table(&mut out, &in_force(nodes));
         }
-        for finding in findings {
+        for alike in alike(findings) {
             out.push('\n');
-            push_finding(&mut out, finding);
+            push_findings(&mut out, &alike);
         }
         for (code, more) in left_out {
             let _ = writeln!(out, "\n{more} more of {code}");
@@ -85,18 +85,79 @@ impl Cluster {
     }
 }
 
-fn push_finding(out: &mut String, finding: &SetupFinding) {
+/// Findings that differ in their object alone, together: what mends one mends the others.
+fn alike(findings: &[SetupFinding]) -> Vec<Vec<&SetupFinding>> {
+    let mut places = HashMap::new();
+    let mut groups: Vec<Vec<&SetupFinding>> = Vec::new();
+    for finding in findings {
+        let SetupFinding {
+            code,
+            severity,
+            object,
+            node: _,
+            field,
+            expected,
+            found,
+            words: _,
+            mend,
+        } = finding;
+        let key = (code, severity, &object.kind, field, expected, found, mend);
+        let place = *places.entry(key).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some(group) => group.push(finding),
+            None => groups.push(vec![finding]),
+        }
+    }
+    groups
+}
+
+fn push_findings(out: &mut String, alike: &[&SetupFinding]) {
+    let Some((finding, same)) = alike.split_first() else {
+        return;
+    };
     let SetupFinding {
         code,
         severity,
-        object,
-        node,
+        object: _,
+        node: _,
         field,
         expected,
         found,
         words,
         mend,
     } = finding;
+    let _ = writeln!(
+        out,
+        "{} {code}: {}\n    {}",
+        severity.label(),
+        subject(finding),
+        printable(words)
+    );
+    let values: Vec<String> = [("expected", expected), ("found", found)]
+        .iter()
+        .filter_map(|(word, value)| Some(format!("{word} {}", printable(value.as_ref()?))))
+        .collect();
+    let parts = [
+        field.as_deref().map(|field| printable(field).into_owned()),
+        Some(values.join(", ")).filter(|values| !values.is_empty()),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if !parts.is_empty() {
+        let _ = writeln!(out, "    {}", parts.join(": "));
+    }
+    if !same.is_empty() {
+        let shown: Vec<_> = same.iter().take(NAMES).map(|it| subject(it)).collect();
+        let more = more(same.len() - shown.len());
+        let _ = writeln!(out, "    the same: {}{more}", shown.join("; "));
+    }
+    for command in mend {
+        let _ = writeln!(out, "    $ {}", printable(command));
+    }
+}
+
+/// The object that a finding is of, and where it is so.
+fn subject(finding: &SetupFinding) -> String {
+    let SetupFinding { object, node, .. } = finding;
     let name = match (&object.namespace, object.name.as_str()) {
         (Some(namespace), "") => format!(" in {namespace}"),
         (Some(namespace), name) => format!(" {namespace}/{name}"),
@@ -104,29 +165,17 @@ fn push_finding(out: &mut String, finding: &SetupFinding) {
         (None, name) => format!(" {name}"),
     };
     let on = match node {
-        Some(node) if object.kind != "Node" => format!(", on node {}", printable(node)),
+        Some(node) if object.kind != "Node" => format!(", on node {node}"),
         _ => String::new(),
     };
-    let _ = writeln!(
-        out,
-        "{} {code}: {}{}{on}\n    {}",
-        severity.label(),
-        printable(&object.kind),
-        printable(&name),
-        printable(words)
-    );
-    let values: Vec<String> = [("expected", expected), ("found", found)]
-        .iter()
-        .filter_map(|(word, value)| Some(format!("{word} {}", printable(value.as_ref()?))))
-        .collect();
-    if let Some(field) = field {
-        let colon = if values.is_empty() { "" } else { ": " };
-        let _ = writeln!(out, "    {}{colon}{}", printable(field), values.join(", "));
-    } else if !values.is_empty() {
-        let _ = writeln!(out, "    {}", values.join(", "));
-    }
-    for command in mend {
-        let _ = writeln!(out, "    $ {}", printable(command));
+    printable(&format!("{}{name}{on}", object.kind)).into_owned()
+}
+
+/// What is not listed.
+fn more(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(" and {count} more"),
     }
 }
 
@@ -156,10 +205,7 @@ fn in_force(nodes: &[NodeInForce]) -> Table {
             .take(NAMES)
             .map(|name| printable(name))
             .collect();
-        let more = match names.len() - shown.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
+        let more = more(names.len() - shown.len());
         let names = format!("{}{more}", shown.join(", "));
         table.add_row(std::iter::once(&names).chain(&cells));
     }
