@@ -118,8 +118,6 @@ impl Isolation {
             if ended.is_empty() {
                 continue;
             }
-            // Without one that took more, the GPU was simply full: as many replicas as planned, each
-            // with its share, and a process may end for many reasons.
             if let Some(words) = hogged(gpu, &ended) {
                 seen.push(Seen {
                     code: &REPLICAS_TREATED_AS_ISOLATED,
@@ -131,7 +129,9 @@ impl Isolation {
     }
 }
 
-/// Who had most more than its share in the last minute, against who ended.
+/// Who had most more than its share in the last minute, against others that ended. Without one that
+/// took more, the GPU was simply full: as many replicas as planned, each with its share, and a
+/// process may end for many reasons.
 fn hogged(gpu: &GpuView, ended: &BTreeMap<String, u64>) -> Option<Words> {
     let (memory, replicas) = (gpu.memory.copied()?, gpu.replicas.copied()?);
     let reserved = memory.reserved.copied().unwrap_or_default();
@@ -149,17 +149,21 @@ fn hogged(gpu: &GpuView, ended: &BTreeMap<String, u64>) -> Option<Words> {
         .iter()
         .filter(|row| over(row).is_some())
         .max_by_key(over)?;
-    let told = ended.iter().map(|(pod, count)| format!("{count} of {pod}"));
+    let hog = pod(with_most);
+    let mut others = ended.iter().filter(|(pod, _)| **pod != hog).peekable();
+    others.peek()?;
+    let used = match gpu.used_peak {
+        Reading::Value(used) => used.to_string(),
+        Reading::Unsupported | Reading::Failed(_) => "nearly all".to_owned(),
+    };
     Some(Words::new(
         format_args!(
-            "{} of {} was free at the last reading; {} held up to {} in the last minute, its fair \
-             share is {}; processes that ended meanwhile: {}",
-            memory.free,
+            "{used} of {} was in use within the last minute; {hog} held up to {} then, its fair share \
+             is {}; processes of others that ended while the rest was under the floor: {}",
             memory.total,
-            pod(with_most),
             with_most.memory_peak.copied()?,
             share(with_most)?,
-            listed(told)
+            listed(others.map(|(pod, count)| format!("{count} of {pod}")))
         ),
         FAIR_SHARE_MEND,
     ))

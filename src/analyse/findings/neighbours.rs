@@ -6,6 +6,7 @@
 //! at least, and half or more of what the others inflicted is put down to it. Where no probes came,
 //! nobody is.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,8 @@ const STILL_LONG: Duration = Duration::from_micros(500);
 const TIMES_BASELINE: u32 = 10;
 /// What of the others' part must be put down to one pod.
 const MOST: f64 = 0.5;
+/// And what keeps one.
+const STILL_MOST: f64 = 0.4;
 /// A mean of fewer probes says nothing.
 const LEAST_PROBES: f64 = 50.0;
 
@@ -134,6 +137,8 @@ struct Worst<'a> {
     victim: &'a ContainerView,
     wait: f64,
     part: f64,
+    /// Long enough, and enough of it, for a finding to begin.
+    plain: bool,
     victims: u32,
 }
 
@@ -157,7 +162,7 @@ fn judged(gpu: &GpuView, minute: &Minute) -> Vec<(Subject, Verdict)> {
     let mut aggressors: BTreeMap<(&str, &str), Worst<'_>> = BTreeMap::new();
     for (row, counted) in &rows {
         let own = (&*row.namespace, &*row.pod);
-        // No other than the two that inflicted most can have half of what the others did.
+        // The one of the others that inflicted most.
         let Some((aggressor, by)) = by_blame.iter().take(2).find(|(pod, _)| *pod != own) else {
             continue;
         };
@@ -165,18 +170,28 @@ fn judged(gpu: &GpuView, minute: &Minute) -> Vec<(Subject, Verdict)> {
         let part = by / others;
         let wait = counted.exposed / counted.probes;
         let long = still_long(gpu.canary.baseline).as_secs_f64();
-        if counted.probes < LEAST_PROBES || part.is_nan() || part < MOST || wait < long {
+        if counted.probes < LEAST_PROBES || part.is_nan() || part < STILL_MOST || wait < long {
             continue;
         }
-        let worst = aggressors.entry(*aggressor).or_insert(Worst {
+        let this = Worst {
             victim: row,
             wait,
             part,
-            victims: 0,
-        });
-        worst.victims += 1;
-        if wait > worst.wait {
-            (worst.victim, worst.wait, worst.part) = (row, wait, part);
+            plain: part >= MOST && wait >= LONG.as_secs_f64(),
+            victims: 1,
+        };
+        match aggressors.entry(*aggressor) {
+            Entry::Vacant(place) => {
+                place.insert(this);
+            }
+            Entry::Occupied(mut place) => {
+                let worst = place.get_mut();
+                let victims = worst.victims + 1;
+                if (this.plain, this.wait) > (worst.plain, worst.wait) {
+                    *worst = this;
+                }
+                worst.victims = victims;
+            }
         }
     }
     aggressors
@@ -218,7 +233,7 @@ fn verdict(gpu: &GpuView, aggressor: &str, worst: &Worst<'_>) -> Verdict {
         "keep the two apart: latency on a node that does not share, or on a MIG instance; else \
          shorter kernels and fewer processes in the aggressor",
     );
-    match wait >= LONG {
+    match worst.plain {
         true => Verdict::Holds(words),
         false => Verdict::Nearly(words),
     }

@@ -115,7 +115,11 @@ fn labels(snapshot: &Snapshot, facts: &NodeFacts, seen: &mut Vec<Seen>) {
     if !not_in_force.is_empty() {
         let words = Words::new(
             format_args!("{}; allocatable {allocatable}", not_in_force.join("; ")),
-            format!("{RESTART}; if that does not help: slicewatch check --node"),
+            format!(
+                "{RESTART}; if that does not help, slicewatch check --node {} says which profile is \
+                 in force, and why",
+                snapshot.node.as_deref().unwrap_or("NAME")
+            ),
         );
         push(
             seen,

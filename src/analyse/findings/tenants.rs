@@ -37,11 +37,11 @@ fn ungranted_pods(gpu: &GpuView, snapshot: &Snapshot, seen: &mut Vec<Seen>) {
         };
         let words = Words::new(
             format_args!(
-                "container {} has {} processes with {} on {}, and was granted {}",
+                "container {} holds {} of {} with processes: {}; it was granted {}",
                 row.container,
-                row.processes,
                 memory(row.memory),
                 gpu.identity.uuid,
+                row.processes,
                 granted_elsewhere(row, snapshot)
             ),
             "let the pod ask for the GPU; take NVIDIA_VISIBLE_DEVICES out of its environment and \
