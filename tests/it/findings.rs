@@ -1,10 +1,14 @@
 //! Findings of the whole agent on simulated nodes: which scenario shows which, and that none of
 //! them comes and goes. And that documents have every code.
-#![expect(clippy::expect_used, reason = "helpers of tests fail by panicking too")]
+#![expect(
+    clippy::expect_used,
+    reason = "helpers of tests, which clippy does not take for tests"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +34,7 @@ impl Course {
     /// The one finding of a code, and when it came.
     fn one(&self, code: &str) -> &(u64, Finding) {
         let mut all = self.came.iter().filter(|((c, _), _)| &**c == code);
-        let (_, one) = all.next().unwrap_or_else(|| panic!("no {code}"));
+        let (_, one) = all.next().expect(code);
         assert!(all.next().is_none(), "more than one {code}");
         one
     }
@@ -172,4 +176,30 @@ fn every_code_stands_in_the_documents_with_its_severity() {
         let known = codes().iter().any(|code| code.name == name);
         assert_eq!(of_node, known, "{row}");
     }
+}
+
+#[test]
+fn the_log_has_a_line_when_a_finding_comes_and_none_each_second() {
+    let run = Command::new(env!("CARGO_BIN_EXE_slicewatch"))
+        .args(["snapshot", "--scenario", "noisy-neighbour", "--seed", "7"])
+        .args(["--duration", "10m", "--format", "json"])
+        .output()
+        .expect("the binary of this build");
+    let log = String::from_utf8_lossy(&run.stderr);
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("a finding"))
+        .collect();
+    let of = |code: &str| lines.iter().filter(|line| line.contains(code)).count();
+    assert_eq!(of("noisy_neighbour"), 1, "{log}");
+    assert_eq!(of("fault_domain_shared"), 1, "{log}");
+    for word in ["WARN", "a finding came", "ml-training/finetune-0", "mend="] {
+        assert!(
+            lines.iter().any(|line| line.contains(word)),
+            "{word}: {log}"
+        );
+    }
+    let snapshot: Snapshot = serde_json::from_slice(&run.stdout).expect("a snapshot");
+    let told = snapshot.findings.iter().map(|finding| &*finding.code);
+    assert_eq!(told.count(), lines.len(), "{log}");
 }

@@ -1,21 +1,22 @@
 //! Who is on a GPU: without a grant, or together with whom.
 
-use std::collections::BTreeSet;
+use std::cell::LazyCell;
+use std::collections::{BTreeSet, HashMap};
 
 use super::code::{FAULT_DOMAIN_SHARED, PROCESS_WITHOUT_ALLOCATION};
 use super::held::{Seen, Verdict, Words};
 use super::words::{listed, of_gpu, of_pod, pods};
 use crate::model::snapshot::Owner;
 use crate::model::{
-    Bytes, ContainerView, GpuView, ProcessView, Reading, Remainder, Sharing, Snapshot,
+    Bytes, ContainerView, GpuUuid, GpuView, ProcessView, Reading, Remainder, Sharing, Snapshot,
 };
 
 /// The process that works for all clients of MPS, as far as the kernel keeps its name.
 const MPS_SERVER: &str = "nvidia-cuda-mps";
 
 pub(super) fn look(snapshot: &Snapshot, seen: &mut Vec<Seen>) {
+    ungranted_pods(snapshot, seen);
     for gpu in &snapshot.gpus {
-        ungranted_pods(gpu, snapshot, seen);
         host_processes(gpu, seen);
         fault_domain(gpu, seen);
     }
@@ -23,7 +24,9 @@ pub(super) fn look(snapshot: &Snapshot, seen: &mut Vec<Seen>) {
 
 /// Pods that live here and were granted nothing here. One with DRA claims may own what no grant
 /// names.
-fn ungranted_pods(gpu: &GpuView, snapshot: &Snapshot, seen: &mut Vec<Seen>) {
+fn ungranted_pods(snapshot: &Snapshot, seen: &mut Vec<Seen>) {
+    // Made where one is found, which is seldom.
+    let elsewhere = LazyCell::new(|| granted(snapshot));
     let ungranted = |row: &&ContainerView| {
         row.present
             && row.processes > 0
@@ -31,18 +34,22 @@ fn ungranted_pods(gpu: &GpuView, snapshot: &Snapshot, seen: &mut Vec<Seen>) {
             && !row.container.is_empty()
             && row.claims.is_empty()
     };
-    for rows in pods(gpu) {
-        let Some(row) = rows.iter().find(ungranted) else {
-            continue;
+    let rows = snapshot.gpus.iter().flat_map(|gpu| {
+        let rows = pods(gpu).filter_map(|rows| rows.iter().find(ungranted));
+        rows.map(move |row| (gpu, row))
+    });
+    for (gpu, row) in rows {
+        let granted = match elsewhere.get(&names(row)) {
+            Some(gpus) => listed(gpus),
+            None => "no GPU".to_owned(),
         };
         let words = Words::new(
             format_args!(
-                "container {} holds {} of {} with processes: {}; it was granted {}",
+                "container {} holds {} of {} with processes: {}; it was granted {granted}",
                 row.container,
                 memory(row.memory),
                 gpu.identity.uuid,
                 row.processes,
-                granted_elsewhere(row, snapshot)
             ),
             "let the pod ask for the GPU; take NVIDIA_VISIBLE_DEVICES out of its environment and \
              image, and privileged out of its security context",
@@ -62,23 +69,24 @@ fn memory(memory: Reading<Bytes>) -> String {
     }
 }
 
-/// What a container was granted that lives where it was not.
-fn granted_elsewhere(row: &ContainerView, snapshot: &Snapshot) -> String {
-    let is_same = |other: &ContainerView| {
-        (&other.namespace, &other.pod, &other.container)
-            == (&row.namespace, &row.pod, &row.container)
-            && matches!(other.replicas, Reading::Value(1..))
-    };
-    let mut gpus = snapshot
-        .gpus
-        .iter()
-        .filter(|gpu| gpu.containers.iter().any(is_same))
-        .map(|gpu| &gpu.identity.uuid)
-        .peekable();
-    match gpus.peek() {
-        None => "no GPU".to_owned(),
-        Some(_) => listed(gpus),
+/// The GPUs that each container was granted replicas of.
+type Granted<'a> = HashMap<(&'a str, &'a str, &'a str), Vec<&'a GpuUuid>>;
+
+fn granted(snapshot: &Snapshot) -> Granted<'_> {
+    let mut granted = Granted::new();
+    for gpu in &snapshot.gpus {
+        for row in &gpu.containers {
+            if matches!(row.replicas, Reading::Value(1..)) {
+                let gpus = granted.entry(names(row)).or_default();
+                gpus.push(&gpu.identity.uuid);
+            }
+        }
     }
+    granted
+}
+
+fn names(row: &ContainerView) -> (&str, &str, &str) {
+    (&row.namespace, &row.pod, &row.container)
 }
 
 /// Processes of the host on a GPU that the plugin offers to pods.

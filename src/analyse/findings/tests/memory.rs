@@ -136,8 +136,7 @@ fn others_that_end_while_one_has_more_than_its_share() {
 fn a_full_gpu_of_fair_tenants_or_the_hogs_own_end_is_none() {
     let full = |hog: ContainerView, other: ContainerView| {
         let mut watch = Watch::of([shared([hog, other])]);
-        let found = watch.after(30).join(" ");
-        found
+        watch.after(30).join(" ")
     };
     assert_eq!(full(holding("a/one", 20 << 10), ended("a/two", 3)), "");
     let own = ContainerView {

@@ -3,6 +3,8 @@
 use super::*;
 use crate::model::MigInstance;
 
+type Labels = &'static [(&'static str, &'static str)];
+
 const COUNT: (&str, &str) = ("nvidia.com/gpu.count", "1");
 
 /// One card of which the plugin offers so many replicas, and the node's labels.
@@ -26,7 +28,7 @@ fn labels_against_what_the_plugin_offers() {
     const STRATEGY: &str = "nvidia.com/gpu.sharing-strategy";
     const FORCE: &str = "sharing_not_in_force";
     const DATE: &str = "labels_out_of_date";
-    let cases: [(u32, &[(&str, &str)], Option<&str>, &str); 16] = [
+    let cases: [(u32, Labels, Option<&str>, &str); 16] = [
         (
             1,
             &[(REPLICAS, "4")],
@@ -186,7 +188,7 @@ fn mig_mode_against_the_strategy() {
     const STRATEGY: &str = "nvidia.com/mig.strategy";
     const CODE: &str = "mig_with_strategy_none";
     let (not, one) = (Reading::Unsupported, Reading::Value(1));
-    let cases: [(Reading<u32>, &[(&str, &str)], &str); 7] = [
+    let cases: [(Reading<u32>, Labels, &str); 7] = [
         (not, &[], CODE),
         (not, &[(STRATEGY, "none")], CODE),
         (Reading::Failed(UNKNOWN), &[(STRATEGY, "none")], CODE),
