@@ -1,6 +1,7 @@
 //! One file a subcommand: composition of the floors, and nothing else.
 
 pub mod agent;
+mod announce;
 pub mod canary;
 pub mod check;
 mod curiosity;

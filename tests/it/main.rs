@@ -7,6 +7,7 @@ mod cli;
 mod cluster;
 mod contention;
 mod estimator;
+mod findings;
 mod host;
 mod house;
 mod kubelet;
