@@ -13,6 +13,7 @@ mod house;
 mod kubelet;
 mod nvml;
 mod publish;
+mod setup;
 mod simulate;
 mod truth;
 mod web;

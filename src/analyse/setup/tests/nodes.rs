@@ -418,6 +418,23 @@ fn mig_and_its_strategy() {
                 &[],
             ),
             (
+                "MPS with mixed",
+                |it| {
+                    strategy(it, "mixed");
+                    it.profile("timeSlicing:", "mps:");
+                    it.label("nvidia.com/gpu.sharing-strategy", "mps");
+                },
+                &["mps_with_mig_mixed"],
+            ),
+            (
+                "MPS without",
+                |it| {
+                    it.profile("timeSlicing:", "mps:");
+                    it.label("nvidia.com/gpu.sharing-strategy", "mps");
+                },
+                &[],
+            ),
+            (
                 "the policy wins over the profile",
                 |it| {
                     mig_on(it);
@@ -435,6 +452,18 @@ fn mig_and_its_strategy() {
                     it.profile("migStrategy: none", "migStrategy: mixed");
                     it.profile("nvidia.com/gpu", "nvidia.com/mig-1g.10gb");
                     it.label("nvidia.com/mig-1g.10gb.count", "14");
+                    it.offer("nvidia.com/mig-1g.10gb", 56);
+                    it.pods.clear();
+                },
+                &[],
+            ),
+            (
+                "the same, by the policy's strategy alone",
+                |it| {
+                    mig_on(it);
+                    strategy(it, "mixed");
+                    it.profile("flags:\n  migStrategy: none\n", "");
+                    it.profile("nvidia.com/gpu", "nvidia.com/mig-1g.10gb");
                     it.offer("nvidia.com/mig-1g.10gb", 56);
                     it.pods.clear();
                 },
