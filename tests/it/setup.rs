@@ -1,5 +1,7 @@
 //! The rules of the set-up from outside: the order of pages, codes against their page, and size.
 
+#![expect(clippy::expect_used, reason = "helpers of tests fail by panicking too")]
+
 mod cluster;
 
 use std::collections::BTreeSet;
@@ -138,7 +140,7 @@ fn documented(path: &str) -> BTreeSet<String> {
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    fs::read_to_string(path).expect("a file of the repository")
 }
 
 #[test]

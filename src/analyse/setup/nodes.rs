@@ -198,7 +198,7 @@ impl Node {
             }
             None if elsewhere > 0 => differs(format!("a multiple of {replicas}")),
             None if replicas == 1 => Offer::Unknown,
-            None if found == 0 || found % replicas != 0 => {
+            None if found == 0 || !found.is_multiple_of(replicas) => {
                 differs(format!("a multiple of {replicas}"))
             }
             None => Offer::Agrees,
@@ -212,6 +212,6 @@ impl Node {
         let renamed = self.allocatable(SHARED_GPU) > 0;
         let name = if renamed { SHARED_GPU } else { GPU };
         let offered = self.capacity(name);
-        (offered > 0 && offered % gpus == 0).then_some((offered / gpus, renamed))
+        (offered > 0 && offered.is_multiple_of(gpus)).then_some((offered / gpus, renamed))
     }
 }

@@ -1,5 +1,6 @@
 mod fixture;
 mod install;
+mod mig;
 mod nodes;
 mod wiring;
 mod workloads;

@@ -40,7 +40,7 @@ impl Troubles {
     /// One at most, and on about half of all nodes none.
     pub(super) fn some(seed: u32) -> Self {
         let bits = seed.wrapping_mul(2_654_435_761) >> 8;
-        let one = |place: u32| bits % 2 == 0 && (bits >> 1) % 8 == place;
+        let one = |place: u32| bits.is_multiple_of(2) && (bits >> 1) % 8 == place;
         Self {
             wrong_label: one(0),
             whole: one(1),
