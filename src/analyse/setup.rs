@@ -222,10 +222,10 @@ fn unknown(name: &str, node: &Node) -> NodeInForce {
         key: None,
         from: None,
         sharing: None,
-        resource: None,
+        resource: node.gpu_name().map(str::to_owned),
         gpus: node.gpus(),
         replicas: None,
         expected: None,
-        allocatable: None,
+        allocatable: node.gpu_name().map(|name| node.allocatable(name)),
     }
 }

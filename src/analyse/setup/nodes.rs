@@ -205,6 +205,12 @@ impl Node {
         }
     }
 
+    /// The name under which GPUs are offered, as the numbers have it.
+    pub(super) fn gpu_name(&self) -> Option<&'static str> {
+        let mut names = [SHARED_GPU, GPU].into_iter();
+        names.find(|name| self.capacity(name) > 0)
+    }
+
     /// How often each GPU is offered, and whether under the other name; unknown where the numbers do
     /// not say.
     pub(super) fn factor(&self) -> Option<(u64, bool)> {
