@@ -56,7 +56,7 @@ fn a_finding_comes_and_goes_and_a_blind_look_mends_nothing() {
         });
     let found = until(
         &watch,
-        "code=\"config_edited_not_rolled_out\",severity=\"error\"",
+        "code=\"config_edited_not_rolled_out\",severity=\"warning\"",
         true,
     );
     assert!(found.contains("node=\"gpu-00001\"} 1"), "{found}");
