@@ -78,7 +78,7 @@ pub async fn run(args: &FunctionalArgs, settings: &SetupSettings) -> anyhow::Res
     };
     let missing = missing_rights(&trial).await;
     if !missing.is_empty() {
-        found.words.push(format!(
+        found.prevented(format!(
             "rights in namespace {} are missing: {}; have them bound, or give another --functional-namespace",
             found.namespace,
             missing.join(", ")
@@ -255,13 +255,15 @@ async fn make(trial: &Trial, plan: &Plan, made: &mut Vec<String>, found: &mut Fu
         // Before it is asked for: an answer may be lost, and the pod be there.
         made.push(name.clone());
         if let Err(error) = trial.create(pod).await {
-            found.words.push(match error {
-                TrialError::Forbidden { words } | TrialError::Rejected { words } => format!(
-                    "a quota, a policy or rights of namespace {} do not let the pod be: {words}",
-                    found.namespace
-                ),
-                error => error.to_string(),
-            });
+            match error {
+                TrialError::Forbidden { words } | TrialError::Rejected { words } => {
+                    found.prevented(format!(
+                        "a quota, a policy or rights of namespace {} do not let the pod be: {words}",
+                        found.namespace
+                    ));
+                }
+                error => found.words.push(error.to_string()),
+            }
             return false;
         }
         found.pods.push(TrialPod {

@@ -7,6 +7,11 @@ use serde::Serialize;
 use super::SCHEMA;
 use crate::publish::terminal::cells::printable;
 
+/// Pods ran or waited, and no two were on one GPU.
+const NOT_SHARED: &str = "functional_not_shared";
+/// A quota, a policy or rights kept the pods from being.
+const PREVENTED: &str = "functional_prevented";
+
 /// Whether GPUs are really shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +44,8 @@ pub struct TrialPod {
 pub struct Functional {
     schema: u32,
     pub outcome: Outcome,
+    /// Where it is not as it should be; of deploy/time-slicing/failure-modes.md.
+    pub code: Option<&'static str>,
     pub node: Option<String>,
     pub resource: Option<String>,
     /// Physical GPUs of the node.
@@ -61,6 +68,7 @@ impl Functional {
         Self {
             schema: SCHEMA,
             outcome: Outcome::NotTried,
+            code: None,
             node: None,
             resource: None,
             gpus: None,
@@ -73,9 +81,15 @@ impl Functional {
         }
     }
 
+    /// Notes what kept it from being tried.
+    pub fn prevented(&mut self, words: String) {
+        self.code = Some(PREVENTED);
+        self.words.push(words);
+    }
+
     /// Judges the pods: one GPU under two of them at the same time.
     pub fn judge(&mut self) {
-        self.outcome = Outcome::NotShared;
+        (self.outcome, self.code) = (Outcome::NotShared, Some(NOT_SHARED));
         if self.pods.iter().any(|pod| !pod.running) {
             return;
         }
@@ -97,7 +111,7 @@ impl Functional {
             });
             return;
         };
-        self.outcome = Outcome::Shared;
+        (self.outcome, self.code) = (Outcome::Shared, None);
         let seen = |pod: &&TrialPod| pod.agent.as_ref().is_some_and(|gpus| gpus.contains(shared));
         if self.pods.iter().any(|pod| pod.agent.is_some()) {
             self.agent_agrees = Some(self.pods.iter().filter(seen).count() > 1);
@@ -138,12 +152,13 @@ impl Functional {
         for words in &self.words {
             let _ = writeln!(out, "{}", printable(words));
         }
+        let code = self.code.map_or(String::new(), |code| format!(": {code}"));
         let _ = match (self.outcome, &self.shared_gpu) {
             (Outcome::Shared, Some(gpu)) => {
                 writeln!(out, "shared: two pods were on {gpu} at the same time")
             }
-            (Outcome::NotTried, _) => writeln!(out, "not tried"),
-            _ => writeln!(out, "not shared"),
+            (Outcome::NotTried, _) => writeln!(out, "not tried{code}"),
+            _ => writeln!(out, "not shared{code}"),
         };
         if self.agent_agrees == Some(false) {
             out.push_str("the agent does not show two of them there: see its findings\n");

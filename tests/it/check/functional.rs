@@ -159,6 +159,7 @@ fn what_is_not_shared_fails_with_the_reason_and_leaves_nothing() {
     });
     let found = run(&waiting, &[], 1);
     assert_eq!(found["outcome"], "not_shared");
+    assert_eq!(found["code"], "functional_not_shared");
     let why = found["pods"][1]["why"].as_str().unwrap();
     assert!(why.contains("Insufficient nvidia.com/gpu"), "{why}");
     assert_eq!(left(&waiting), 0);
@@ -214,6 +215,7 @@ fn what_may_not_be_tried_is_said_and_nothing_is_left() {
         ..Trials::on(vec![GPU])
     });
     let found = run(&quota, &[], 2);
+    assert_eq!(found["code"], "functional_prevented");
     assert!(
         found["words"].to_string().contains("exceeded quota"),
         "{found:#}"
