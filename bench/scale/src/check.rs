@@ -139,8 +139,8 @@ fn in_a_process(nodes: u32, tenants: u32) -> anyhow::Result<Outcome> {
         "the measured process failed: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    let cost: Cost = serde_json::from_slice(&output.stdout)
-        .context("the measured process gave no outcome")?;
+    let cost: Cost =
+        serde_json::from_slice(&output.stdout).context("the measured process gave no outcome")?;
     ensure!(
         cost.nodes == u64::from(nodes) && cost.pods == u64::from(nodes * tenants),
         "not everything was read: {cost:?}"
