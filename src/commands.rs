@@ -1,6 +1,7 @@
 //! One file a subcommand: composition of the floors, and nothing else.
 
 pub mod agent;
+mod announce;
 pub mod canary;
 pub mod check;
 mod curiosity;
@@ -11,6 +12,7 @@ pub mod pipeline;
 pub mod remote;
 pub mod simulated;
 pub mod snapshot;
+pub mod witness;
 
 use clap::{Parser, Subcommand};
 
@@ -61,6 +63,9 @@ pub enum Command {
     Check(Box<check::CheckArgs>),
     /// One reading of this node, of a running agent, or of a scenario.
     Snapshot(Box<snapshot::SnapshotArgs>),
+    /// Says which GPUs this container has: what `check --functional` runs in its pods.
+    #[command(hide = true)]
+    Witness(witness::WitnessArgs),
 }
 
 impl Command {
@@ -69,7 +74,11 @@ impl Command {
     pub const fn failure(&self) -> u8 {
         match self {
             Self::Check(_) => check::NOT_CHECKED,
-            Self::Agent(_) | Self::Canary(_) | Self::Demo(_) | Self::Snapshot(_) => 1,
+            Self::Agent(_)
+            | Self::Canary(_)
+            | Self::Demo(_)
+            | Self::Snapshot(_)
+            | Self::Witness(_) => 1,
         }
     }
 }
@@ -85,6 +94,7 @@ pub async fn run(command: Command) -> anyhow::Result<u8> {
         Command::Check(args) => return check::run(*args).await,
         Command::Demo(args) => demo::run(args).await?,
         Command::Snapshot(args) => snapshot::run(*args).await?,
+        Command::Witness(args) => witness::run(args).await?,
     }
     Ok(0)
 }

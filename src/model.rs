@@ -11,6 +11,7 @@ pub mod seams;
 pub mod setup;
 pub mod snapshot;
 pub mod time;
+pub mod trial;
 pub mod units;
 
 pub use allocation::{Allocations, ContainerAllocation, DeviceRef, DraClaim, Grant};

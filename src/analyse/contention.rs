@@ -154,11 +154,12 @@ impl Contention {
         tenant
     }
 
-    /// Forgets what was learnt of containers that are no more.
-    pub fn retain(&mut self, lives: impl Fn(TenantId) -> bool) {
-        let lives = |tenant: TenantId| tenant.remainder().is_some() || lives(tenant);
-        self.shares.retain(lives);
-        self.turns.retain(lives);
+    /// Forgets what was learnt of containers that are no more, and the share of those that are
+    /// still told but have no process left: it would be taken for a silence.
+    pub fn retain(&mut self, lives: impl Fn(TenantId) -> bool, runs: impl Fn(TenantId) -> bool) {
+        let told = |tenant: TenantId| tenant.remainder().is_some();
+        self.shares.retain(|tenant| told(tenant) || runs(tenant));
+        self.turns.retain(|tenant| told(tenant) || lives(tenant));
     }
 
     /// Takes in what the canary delivered.

@@ -8,7 +8,8 @@
 //! Besides those of [`plugin_config`](super::plugin_config), which hold for each key of a ConfigMap
 //! that is wired: `config_edited_not_rolled_out`, `sharing_not_in_force`,
 //! `node_label_names_missing_key`, `pending_on_zero_resource`, `request_greater_than_one`,
-//! `containers_request_one_each`, `mig_with_strategy_none`, `mig_strategy_overridden`,
+//! `containers_request_one_each`, `mig_with_strategy_none`, `mps_with_mig_mixed`,
+//! `mig_strategy_overridden`,
 //! `config_not_wired`, `config_map_missing`, `config_map_empty`, `config_map_name_unusable`,
 //! `default_names_missing_key`, `labels_out_of_date`, `rollout_waits_for_deletion`,
 //! `plugin_pod_not_ready`, `plugin_version_broken`, `plugin_missing`, `two_plugins`,
@@ -221,10 +222,10 @@ fn unknown(name: &str, node: &Node) -> NodeInForce {
         key: None,
         from: None,
         sharing: None,
-        resource: None,
+        resource: node.gpu_name().map(str::to_owned),
         gpus: node.gpus(),
         replicas: None,
         expected: None,
-        allocatable: None,
+        allocatable: node.gpu_name().map(|name| node.allocatable(name)),
     }
 }

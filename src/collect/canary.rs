@@ -69,7 +69,7 @@ pub struct CanarySettings {
 impl Default for CanarySettings {
     fn default() -> Self {
         Self {
-            rate: 15.0,
+            rate: 10.0,
             program: "/proc/self/exe".into(),
             library: None,
             proc_root: "/proc".into(),

@@ -19,6 +19,7 @@ mod plugin;
 mod pod;
 mod shape;
 mod spec;
+mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ use crate::model::setup::{
 };
 
 pub use error::SetupError;
+pub use trial::{AgentPod, PodState, Right, Trial, TrialError};
 
 use config_map::{ConfigMapObject, Wanted};
 use list::{Kind, Lister, Scope};

@@ -1,7 +1,9 @@
 //! `slicewatch check`: whether GPUs are shared as they are meant to be, and what to type if not.
 
 mod files;
+pub mod functional;
 pub mod pass;
+pub mod watch;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -10,10 +12,12 @@ use anyhow::ensure;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use self::functional::FunctionalArgs;
 use self::pass::{Pass, pass};
+use self::watch::WatchArgs;
 use super::options::Period;
 use crate::collect::setup::{SetupSettings, access};
-use crate::publish::check::{Cluster, Files, NotChecked, Verdict};
+use crate::publish::check::{Cluster, Files, Functional, NotChecked, Outcome, Verdict};
 
 /// The exit status of a check that found errors.
 const ERRORS: u8 = 1;
@@ -56,6 +60,10 @@ pub struct CheckArgs {
     /// How to print what was found
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
+    #[command(flatten)]
+    functional: FunctionalArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 /// How to print it.
@@ -70,9 +78,27 @@ pub enum Output {
 /// # Errors
 /// Where nothing could be looked at: a kubeconfig that cannot be used, a name that is none.
 pub async fn run(args: CheckArgs) -> anyhow::Result<u8> {
+    if args.watch.watch {
+        let settings = settings(&args)?;
+        watch::run(args.watch, settings).await?;
+        return Ok(0);
+    }
     let output = args.output;
+    if args.functional.functional {
+        let found = functional::run(&args.functional, &settings(&args)?).await?;
+        print(&text(output, &found, Functional::table)?)?;
+        return Ok(match found.outcome {
+            Outcome::Shared
+                if found.agent_agrees != Some(false) && found.left_behind.is_empty() =>
+            {
+                0
+            }
+            Outcome::Shared | Outcome::NotShared => ERRORS,
+            Outcome::NotTried => NOT_CHECKED,
+        });
+    }
     let (text, verdict) = if args.config_file.is_empty() {
-        let found = of_cluster(args).await?;
+        let found = of_cluster(&args).await?;
         (text(output, &found, Cluster::table)?, found.verdict())
     } else {
         let found = of_files(&args.config_file)?;
@@ -93,25 +119,21 @@ fn text<F: Serialize>(
     }
 }
 
-/// Looks at a cluster.
-async fn of_cluster(args: CheckArgs) -> anyhow::Result<Cluster> {
-    let CheckArgs {
-        config_file: _,
-        node,
-        all_nodes: _,
-        namespace,
-        kubeconfig,
-        context,
-        timeout,
-        output: _,
-    } = args;
-    let mut settings = SetupSettings::new(access(kubeconfig)?);
-    settings.context = context;
-    settings.namespace = namespace;
-    settings.nodes = node;
-    if let Some(Period(timeout)) = timeout {
+/// Of whom what is asked.
+fn settings(args: &CheckArgs) -> anyhow::Result<SetupSettings> {
+    let mut settings = SetupSettings::new(access(args.kubeconfig.clone())?);
+    settings.context.clone_from(&args.context);
+    settings.namespace.clone_from(&args.namespace);
+    settings.nodes.clone_from(&args.node);
+    if let Some(Period(timeout)) = args.timeout {
         settings.timeout = timeout;
     }
+    Ok(settings)
+}
+
+/// Looks at a cluster.
+async fn of_cluster(args: &CheckArgs) -> anyhow::Result<Cluster> {
+    let settings = settings(args)?;
     let Pass {
         server,
         report,

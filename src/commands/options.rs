@@ -159,7 +159,7 @@ pub struct Options {
         value_name = "auto|always|off"
     )]
     pub canary: Option<Canary>,
-    /// Probes a second and GPU of the canary, on average [default: 15]
+    /// Probes a second and GPU of the canary, on average [default: 10]
     #[arg(long, env = "SLICEWATCH_CANARY_RATE", value_name = "NUMBER")]
     pub canary_rate: Option<f64>,
     /// Let the canary be a client of MPS too

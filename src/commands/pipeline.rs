@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::announce::Announcer;
 use super::curiosity::Curiosity;
+use crate::analyse::findings::Findings;
 use crate::analyse::lease::{LeaseSettings, Leases};
 use crate::analyse::ledger::{Ledger, LedgerSettings};
 use crate::analyse::names::MergedNames;
@@ -34,6 +36,8 @@ pub struct PipelineSettings {
 pub struct Pipeline {
     ledger: Ledger,
     leases: Leases,
+    findings: Findings,
+    announcer: Announcer,
     node: Option<Arc<str>>,
     host: Host,
     curiosity: Curiosity,
@@ -63,6 +67,8 @@ impl Pipeline {
         Self {
             ledger: Ledger::with(LedgerSettings { native_histograms }),
             leases: Leases::new(lease),
+            findings: Findings::default(),
+            announcer: Announcer::default(),
             node,
             host: Host::new(book, namespace),
             curiosity: Curiosity::default(),
@@ -86,6 +92,8 @@ impl Pipeline {
             self.ledger
                 .snapshot(sample.at, self.node.clone(), super::build_info(), sources);
         complete(&mut snapshot, cluster.node);
+        snapshot.findings = self.findings.judge(&snapshot);
+        self.announcer.tell(&snapshot.findings);
         let ask_kubelet = self.curiosity.is_roused(&snapshot);
         Step {
             wishes: self.leases.decide(&snapshot),

@@ -2,6 +2,8 @@
 
 mod cluster;
 mod files;
+mod functional;
+mod watched;
 
 use std::fmt::{self, Display};
 
@@ -12,6 +14,8 @@ use crate::model::Severity;
 
 pub use cluster::Cluster;
 pub use files::{Advertised, FileFinding, FileReport, Files, Profile};
+pub use functional::{Functional, Outcome, TrialPod};
+pub use watched::{Watched, pages};
 
 /// The version of the JSON: it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;

@@ -30,7 +30,7 @@ use crate::model::{Cause, Reading, Snapshot};
 use bodies::{Cache, Kind};
 
 pub use negotiate::{accepts_gzip, format};
-pub use serve::serve;
+pub use serve::{serve, serve_pages};
 pub use web::{WebConfig, WebError};
 
 /// Requests answered at the same time; more are told to come back.

@@ -107,11 +107,11 @@ fn notes(out: &mut String, snapshot: &Snapshot, width: Option<u16>) {
     }
     for finding in &snapshot.findings {
         notes.push(format!(
-            "{}: {} ({}): {} {}",
+            "{}: {} ({}): {}; to mend: {}",
             finding.severity.label(),
             printable(&finding.code),
             printable(&finding.subject),
-            printable(&finding.evidence),
+            printable(finding.evidence.trim_end_matches('.')),
             printable(&finding.mend),
         ));
     }

@@ -45,7 +45,7 @@ pub struct CanarySettings {
 impl Default for CanarySettings {
     fn default() -> Self {
         Self {
-            rate: 15.0,
+            rate: 10.0,
             seed: 1,
         }
     }

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::objects::Objects;
+use super::trials::Trials;
 
 /// The node that the agent is told to be on.
 pub(crate) const NODE: &str = "gpu-node-1";
@@ -72,6 +73,8 @@ pub(crate) struct Script {
     pub(crate) objects: Option<Objects>,
     /// What goes wrong with its lists and objects.
     pub(crate) object_faults: Vec<ObjectFault>,
+    /// What becomes of pods that are made.
+    pub(crate) trials: Option<Trials>,
 }
 
 /// What goes wrong with one kind of objects.
@@ -122,6 +125,7 @@ impl FakeApi {
             counts: HashMap::new(),
             objects: None,
             object_faults: Vec::new(),
+            trials: None,
         }));
         let listener = StdTcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -375,25 +379,33 @@ async fn answer(
     Query(query): Query<HashMap<String, String>>,
     request: Request,
 ) -> Response {
+    let (request, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     let fault = 'fault: {
         let mut script = script.lock().unwrap();
         script
             .requests
-            .push(format!("{} {}", request.method(), request.uri()));
+            .push(format!("{} {}", request.method, request.uri));
+        if let Some(trials) = &mut script.trials {
+            let answer = trials.answer(request.method.as_str(), request.uri.path(), &body);
+            if let Some((code, body)) = answer {
+                return (StatusCode::from_u16(code).unwrap(), body).into_response();
+            }
+        }
         if script.objects.is_some() {
-            match script.answer(request.uri().path(), &query) {
+            match script.answer(request.uri.path(), &query) {
                 Ok(response) => return response,
                 Err(fault) => break 'fault fault,
             }
         }
-        let ask = match (request.uri().path(), query.get("watch")) {
+        let ask = match (request.uri.path(), query.get("watch")) {
             ("/api/v1/pods", None) => Ask::List,
             ("/api/v1/pods", Some(_)) => Ask::Watch,
             (path, _) if path == format!("/api/v1/nodes/{NODE}") => Ask::Node,
             _ => return status(403),
         };
         *script.counts.entry(ask).or_default() += 1;
-        let said = request.headers().get("authorization");
+        let said = request.headers.get("authorization");
         let wanted = script.token.as_ref().map(|token| format!("Bearer {token}"));
         if wanted.is_some_and(|wanted| said.is_none_or(|said| said != &*wanted)) {
             return status(401);

@@ -93,6 +93,15 @@ def check_canary_faults(rig, limits):
     total = probing.budget(rig, 120)
     kernel, calm = min(20.0, max(1.0, total / 5)), max(probing.SHORTEST_SECONDS, min(12.0, total / 10))
     probing.idler(rig)
+    # Alone, with no probe between.
+    victim = rig.tenant("alone", record=True, seconds=probing.FOREVER, **SHORT)
+    victim.wait_for_line("ready", 30)
+    probing.settle()
+    begin = time.monotonic()
+    time.sleep(calm)
+    end = time.monotonic()
+    rig.end("alone")
+    alone = probing.seconds_of(probing.requests(victim, begin, end))
     canary = probing.Canary(rig, "canary-faults")
     canary.wait_running()
     probing.settle()
@@ -100,11 +109,6 @@ def check_canary_faults(rig, limits):
     victim = rig.tenant("victim", record=True, seconds=probing.FOREVER, **SHORT)
     victim.wait_for_line("ready", 30)
     probing.settle()
-    with canary.paused():
-        begin = time.monotonic()
-        time.sleep(calm)
-        end = time.monotonic()
-    alone = probing.seconds_of(probing.requests(victim, begin, end))
     timeline = Timeline(rig, canary)
     to_monotonic = time.monotonic() - time.time()
 

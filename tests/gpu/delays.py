@@ -185,23 +185,26 @@ def judge(figure, limit, figures_alone=False):
     return None
 
 
-def gpu_delays(rows, own, seconds=2.0):
-    """From each request's asking to its kernel's start, and how far off that may be.
+def starts(groups, spinner, own, seconds=0.5):
+    """From each request's asking to its kernel's start, of tenants of one host and GPU.
 
-    The GPU's clock is bound to the host's by the requests themselves, in windows: a kernel starts after
-    it was asked for, and its start plus its own length is before the request is done.
-    [(time, delay or None)], half the widest window's bounds (None without any).
+    The GPU's clock is tied to the host's by the requests of a tenant that spins, in windows: its kernel's
+    start plus the kernel's own length is when it is done, but for the few microseconds until it sees that.
+    {name: [(time, seconds)]}; requests without a start, or in a window without such a tie, are left out.
     """
-    windows = {}
-    for at, took, start in rows:
+    ties = {}
+    for at, took, start in groups.get(spinner, []):
         if start is not None:
-            high, low = windows.get(int(at / seconds), (math.inf, -math.inf))
-            windows[int(at / seconds)] = min(high, start - at), max(low, start + own - at - took)
-    out = []
-    for at, _, start in rows:
-        high, low = windows.get(int(at / seconds), (0.0, 0.0))
-        out.append((at, None if start is None else start - at - (high + low) / 2))
-    return out, max((abs(high - low) / 2 for high, low in windows.values()), default=None)
+            window = int(at / seconds)
+            ties[window] = max(ties.get(window, -math.inf), start + own - at - took)
+    return {
+        name: [
+            (at, start - at - ties[int(at / seconds)])
+            for at, _, start in rows
+            if start is not None and int(at / seconds) in ties
+        ]
+        for name, rows in groups.items()
+    }
 
 
 def cdf(values, points=200):

@@ -1,8 +1,5 @@
 """The agent with its canary, and what it says of a stretch of time."""
 
-import contextlib
-import os
-import signal
 import time
 
 import delays
@@ -10,7 +7,7 @@ import figures
 from rig import Broken, descendants, wait_for
 
 # The default rate of the canary, a second.
-RATE = 15.0
+RATE = 10.0
 # A worker's context, its clock and the first window.
 START_SECONDS = 40
 # Probes come to the trace, and a tenant's requests to its record, at most so late.
@@ -184,15 +181,6 @@ class Canary:
         agent_now = snapshot["at"]["monotonic_seconds"] + time.time() - snapshot["unix"]
         by = delays.shift([launched for launched, _, _ in rows], time.monotonic(), agent_now)
         return [(launched + by, delay, started) for launched, delay, started in rows]
-
-    @contextlib.contextmanager
-    def paused(self):
-        """A time without a probe: the agent is stopped, its worker is whenever it does not launch."""
-        os.kill(self.agent.process.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(self.agent.process.pid, signal.SIGCONT)
 
     def workers(self):
         """Processes that the agent started."""

@@ -122,21 +122,33 @@ class Statistics(unittest.TestCase):
 
 
 class Clocks(unittest.TestCase):
-    def test_the_gpus_clock_is_bound_by_the_requests(self):
-        source, rows, truth = random.Random(3), [], []
+    def rows(self, seed, back):
+        """Requests of a tenant that learns of an answer so late, and what each waited for its start."""
+        source, rows, truth = random.Random(seed), [], []
         for number in range(3000):
-            at, waited = number * 0.005, source.choice((0.0, source.uniform(0, 0.002)))
-            launch, back = source.uniform(8e-6, 12e-6), source.uniform(5e-6, 20e-6)
+            at, waited = number * 0.02, source.choice((0.0, source.uniform(0, 0.002)))
+            launch = source.uniform(8e-6, 12e-6)
             drift = 1e6 + 8e-6 * at
-            rows.append((at, launch + waited + 1e-4 + back, at + launch + waited + drift))
+            rows.append((at, launch + waited + 1e-4 + source.uniform(*back), at + launch + waited + drift))
             truth.append(launch + waited)
-        found, error = delays.gpu_delays(rows, 1e-4)
-        off = max(abs(said - true) for (_, said), true in zip(found, truth))
-        self.assertLess(off, 40e-6)
-        self.assertLess(error, 30e-6)
+        return rows, truth
 
-    def test_without_a_gpu_clock_nothing_is_said(self):
-        self.assertEqual(delays.gpu_delays([(1.0, 0.1, None)], 0.0), ([(1.0, None)], None))
+    def test_who_spins_ties_the_gpus_clock_for_all(self):
+        spins, blocks = self.rows(3, (3e-6, 6e-6)), self.rows(4, (5e-5, 3e-4))
+        found = delays.starts({"spin": spins[0], "block": blocks[0]}, "spin", 1e-4)
+        for name, (rows, truth) in {"spin": spins, "block": blocks}.items():
+            self.assertEqual(len(found[name]), len(rows))
+            off = [said - true for (_, said), true in zip(found[name], truth)]
+            self.assertLess(max(map(abs, off)), 12e-6, name)
+
+    def test_without_a_tie_nothing_is_said(self):
+        rows, _ = self.rows(3, (3e-6, 6e-6))
+        self.assertEqual(delays.starts({"block": rows}, "spin", 1e-4), {"block": []})
+        self.assertEqual(delays.starts({"spin": [(1.0, 0.1, None)]}, "spin", 0.0), {"spin": []})
+        # The one that spins was silent for a while.
+        late = [row for row in rows if row[0] > 2.0]
+        found = delays.starts({"spin": late, "block": rows}, "spin", 1e-4)
+        self.assertGreaterEqual(min(at for at, _ in found["block"]), 2.0)
 
 
 class Rules(unittest.TestCase):

@@ -118,7 +118,9 @@ class Study(Stage):
         self.assertEqual(self.leftovers(), [])
         rows = list(csv.DictReader((self.out / "results.csv").open()))
         self.assertEqual([row["run"] for row in rows],
-                         ["mix-heavy-1"] * 2 + ["mix-fifth-3"] * 2 + ["precise-medium-1"] * 2)
+                         ["mix-heavy-1"] * 3 + ["mix-fifth-3"] * 3 + ["precise-medium-1"] * 3)
+        self.assertEqual([(row["victim"], row["measure"]) for row in rows[:3]],
+                         [("short-block", "request"), ("short-block", "start"), ("short-spin", "request")])
         for row in rows:
             # Both met the same neighbours: half the mean or twice would be a mistake of the scripts.
             self.assertAlmostEqual(float(row["mean_ratio"]), 1.0, delta=0.5, msg=row)
@@ -131,6 +133,7 @@ class Study(Stage):
             xml.dom.minidom.parse(str(self.out / name))
         text = (self.out / "results.md").read_text()
         self.assertIn("| 1 heavy | block |", text)
+        self.assertIn("| 1 heavy | block, its kernel's start |", text)
         self.assertIn("### Longer requests", text)
         # The same tables once more, from the files alone.
         before = (self.out / "results.csv").read_text()

@@ -256,14 +256,14 @@ fn two_of_four() -> KubeletScript {
 }
 
 /// A running agent.
-struct Agent {
+pub(crate) struct Agent {
     child: Child,
     address: SocketAddr,
     log: Arc<Mutex<String>>,
 }
 
 impl Agent {
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         command.stderr(Stdio::piped());
         let mut child = loop {
             match command.spawn() {
@@ -313,7 +313,7 @@ impl Agent {
         }
     }
 
-    fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(
@@ -383,7 +383,7 @@ impl Agent {
     }
 
     /// Sends SIGTERM; gives how long it took to end, how, and the log, in which nothing panicked.
-    fn end(mut self) -> (Duration, String) {
+    pub(crate) fn end(mut self) -> (Duration, String) {
         let sent = Instant::now();
         let pid = self.child.id().to_string();
         assert!(

@@ -8,9 +8,11 @@
 
 mod cluster;
 mod files;
+mod functional;
 #[path = "../fakes/gpu_cluster.rs"]
 mod gpu_cluster;
 mod reading;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -7,6 +7,8 @@ pub(crate) mod fake;
 mod faults;
 #[path = "../fakes/objects.rs"]
 pub(crate) mod objects;
+#[path = "../fakes/trials.rs"]
+pub(crate) mod trials;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -56,7 +56,7 @@ def parse_arguments(words=None):
     parser.add_argument("--parts", type=names_of(runs.PARTS), default=list(runs.PARTS), metavar="NAME,...")
     parser.add_argument("--mixes", type=names_of(mixes.MIXES), default=list(mixes.MIXES), metavar="NAME,...")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of a mix")
-    parser.add_argument("--rate", type=float, default=15.0, help="probes a second")
+    parser.add_argument("--rate", type=float, default=10.0, help="probes a second")
     parser.add_argument("--waits", type=names_of(["block", "spin", "yield"]), default=["block", "spin"],
                         metavar="NAME,...", help="how the victims wait; one victim each, at the same time")
     parser.add_argument("--precise-mixes", type=names_of(mixes.MIXES), default=mixes.PRECISE, metavar="NAME,...")

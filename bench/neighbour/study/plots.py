@@ -56,13 +56,18 @@ def named(victim):
     return victim.replace("short-", "tenant, wait by ")
 
 
+def tenant_words(row):
+    """A victim and what of it was measured."""
+    return named(row["victim"]) + (", its kernel's start" if row["measure"] == "start" else "")
+
+
 def mixes_plot(rows):
     """Mean added delay of each mix: canary beside the victims, as bars."""
     rows = [row for row in rows if "error" not in row]
     groups = {}
     for row in rows:
         bars = groups.setdefault(row["mix"], {"canary": row["canary_mean_us"]})
-        bars[named(row["victim"])] = row["victim_mean_us"]
+        bars[tenant_words(row)] = row["victim_mean_us"]
     names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
     top = max(value for bars in groups.values() for value in bars.values())
     left, bar, gap, width = 170, 10, 14, 780

@@ -16,6 +16,7 @@ from rig import Broken
 
 FOREVER = 36000
 MODELS = pathlib.Path(__file__).with_name("models.py")
+SPINNER = "short-spin"
 
 
 def microseconds(rows):
@@ -33,19 +34,31 @@ def values(rows):
     return [row[1] / 1e9 for row in rows]
 
 
+def started(records):
+    """[time, seconds] from each request's asking to its kernel's start, of each victim, small in JSON."""
+    found = delays.starts(records, SPINNER, mixes.SHORT_OWN_SECONDS)
+    return {name: microseconds(rows) for name, rows in found.items()}
+
+
 class Runs:
     """A part of the study: one agent, one rate, one set of victims."""
 
     def __init__(self, rig, part, rate, waits, settle_seconds):
-        self.rig, self.part, self.waits, self.settle_seconds = rig, part, waits, settle_seconds
+        self.rig, self.part, self.rate, self.waits = rig, part, rate, waits
+        self.settle_seconds = settle_seconds
         self.folder = rig.out / "runs"
         self.folder.mkdir(exist_ok=True)
         rig.check = part
         # Holds a context and does nothing: the canary stays up from one run to the next.
         rig.tenant("idler", "--idle", seconds=FOREVER).wait_for_line("ready", 30)
-        self.canary = probing.Canary(rig, f"study-{part}", rate)
+        self.canary, self.idle, self.alone, self._started = None, None, {}, 0
+
+    def start_canary(self, seconds):
+        """Starts the agent, and learns for so long what a probe waits with nobody active."""
+        self.canary = probing.Canary(self.rig, f"study-{self.part}", self.rate)
         self.canary.wait_running()
-        self.idle, self.alone, self._started = None, {}, 0
+        time.sleep(self.settle_seconds)
+        self.idle = microseconds(self.canary.window(seconds).probes())
 
     def start(self, pods, seconds=90):
         """Starts tenants, (name, options) or (name, command), and waits for them all: {name: tenant}.
@@ -70,45 +83,47 @@ class Runs:
         """Ends them, all at once."""
         self.rig.end(*(tenant.pod for tenant in tenants.values()))
 
-    def victims(self):
+    def victims(self, gap_ms):
         """The short-request tenants, one for each way of waiting."""
-        return [(f"short-{wait}", {**mixes.SHORT, "wait": wait, "record": True}) for wait in self.waits]
+        return [(f"short-{wait}", {**mixes.SHORT, "gap_ms": gap_ms, "wait": wait, "record": True})
+                for wait in self.waits]
 
-    def measure_idle(self, seconds):
-        """What a probe waits with nobody active."""
-        time.sleep(self.settle_seconds)
-        window = self.canary.window(seconds)
-        self.idle = microseconds(window.probes())
-
-    def measure_alone(self, seconds, pods=None):
-        """What the victims' requests take without neighbours: each by itself, with no probe between.
+    def measure_alone(self, seconds, pods):
+        """What the victims' requests take without neighbours: each by itself, before there is a canary.
 
         On an idle H200 a request that finds another context on the card, a probe's too, starts some
-        130 us later than one that finds its own. What the canary says beside the victims is kept as well.
+        130 us later than one that finds its own.
         """
-        pods = pods or self.victims()
-        self.alone = self._observe([], pods, seconds)
+        records = {}
         for name, load in pods:
             tenants = self.start([(name, load)])
             try:
                 time.sleep(self.settle_seconds)
-                with self.canary.paused():
-                    begin = time.monotonic()
-                    time.sleep(seconds)
-                    end = time.monotonic()
+                begin = time.monotonic()
+                time.sleep(seconds)
+                end = time.monotonic()
             finally:
                 self.end(tenants)
-            rows = probing.requests(tenants[name], begin, end)
-            if not rows:
+            records[name] = probing.requests(tenants[name], begin, end)
+            if not records[name]:
                 raise Broken(f"{name} made no request alone in {seconds:.0f} s: see tenants.log")
-            self.alone["victims"][name] = microseconds([row[:2] for row in rows])
+        # The one that spins tells when a kernel starts that need not wait; the others launch as it does.
+        spinning = {name: rows for name, rows in records.items() if name == SPINNER}
+        self.alone = {
+            "victims": {name: microseconds([row[:2] for row in rows]) for name, rows in records.items()},
+            "starts": started(spinning).get(SPINNER, []),
+        }
 
-    def measure(self, name, neighbours, seconds, pods=None, **more):
+    def measure_canary_beside(self, seconds, pods):
+        """What the victims themselves make a probe wait, which is in what it says of a mix."""
+        self.alone["canary"] = self._observe([], pods, seconds)["canary"]
+
+    def measure(self, name, neighbours, seconds, pods, **more):
         """One run into its file."""
         begun = time.monotonic()
-        outcome = {"name": name, "part": self.part, "rate": self.canary.rate, "neighbours": neighbours, **more}
+        outcome = {"name": name, "part": self.part, "rate": self.rate, "neighbours": neighbours, **more}
         try:
-            outcome.update(self._observe(neighbours, pods or self.victims(), seconds))
+            outcome.update(self._observe(neighbours, pods, seconds))
             outcome.update(idle=self.idle, alone=self.alone, error=None)
         except Broken as broken:
             outcome["error"] = str(broken)
@@ -133,19 +148,15 @@ class Runs:
 
     def _seen(self, window, records, names):
         """All that the tables need of a window."""
-        began = {}
         for name, rows in records.items():
             if not rows:
                 raise Broken(f"{name} made no request in {window.seconds:.0f} s: see tenants.log")
-            found, error = delays.gpu_delays(rows, mixes.SHORT_OWN_SECONDS if name.startswith("short-") else 0.0)
-            known = [delay for _, delay in found if delay is not None]
-            began[name] = {"mean": delays.mean(known), "error": error} if known else None
         canary = window.gpu()["canary"]
         return {
             "window": [window.begin, window.end],
             "canary": microseconds(window.probes()),
             "victims": {name: microseconds([row[:2] for row in rows]) for name, rows in records.items()},
-            "began": began,
+            "starts": started({name: rows for name, rows in records.items() if name.startswith("short-")}),
             "agent": {
                 "histogram": window.histogram(),
                 "pods": {names.get(pod, pod): rows for pod, rows in window.pods().items()},
@@ -166,29 +177,34 @@ class Runs:
 def mixes_part(rig, arguments):
     """Each mix at the default rate."""
     runs = Runs(rig, "mixes", arguments.rate, arguments.waits, arguments.settle)
-    runs.measure_idle(arguments.baseline_seconds)
-    runs.measure_alone(arguments.baseline_seconds)
+    pods = runs.victims(mixes.SHORT_GAP_MS)
+    runs.measure_alone(arguments.baseline_seconds, pods)
+    runs.start_canary(arguments.baseline_seconds)
+    runs.measure_canary_beside(arguments.baseline_seconds, pods)
     for mix in arguments.mixes:
-        runs.measure(f"mix-{mix}", mixes.neighbours(mix), arguments.seconds, mix=mix)
+        runs.measure(f"mix-{mix}", mixes.neighbours(mix), arguments.seconds, pods, mix=mix)
     runs.close()
 
 
 def precise_part(rig, arguments):
     """Some mixes with so many probes that the figures alone count."""
     runs = Runs(rig, "precise", arguments.precise_rate, arguments.waits, arguments.settle)
-    runs.measure_idle(arguments.baseline_seconds)
-    runs.measure_alone(arguments.baseline_seconds)
+    # As often as probes come: see mixes.SHORT_GAP_MS.
+    pods = runs.victims(1000 / arguments.precise_rate)
+    runs.measure_alone(arguments.baseline_seconds, pods)
+    runs.start_canary(arguments.baseline_seconds)
+    runs.measure_canary_beside(arguments.baseline_seconds, pods)
     # Arrivals are random: a little longer than the mean says.
     seconds = 1.03 * arguments.precise_probes / arguments.precise_rate
     for mix in arguments.precise_mixes:
-        runs.measure(f"precise-{mix}", mixes.neighbours(mix), seconds, mix=mix)
+        runs.measure(f"precise-{mix}", mixes.neighbours(mix), seconds, pods, mix=mix)
     runs.close()
 
 
 def lengths_part(rig, arguments):
     """Requests of more and more work, alone and beside heavy neighbours."""
     runs = Runs(rig, "lengths", arguments.rate, ["block"], min(2.0, arguments.settle))
-    runs.measure_idle(arguments.baseline_seconds)
+    runs.start_canary(arguments.baseline_seconds)
     for count in mixes.LENGTH_NEIGHBOURS:
         heavy = [(f"heavy-{number}", mixes.HEAVY) for number in range(count)]
         started = runs.start(heavy)
@@ -212,9 +228,11 @@ def models_part(rig, arguments):
         return
     script = [arguments.python, str(MODELS)]
     runs = Runs(rig, "models", arguments.rate, arguments.waits, arguments.settle)
-    runs.measure_idle(arguments.baseline_seconds)
-    pods = [*runs.victims(), ("infer-graph", [*script, "infer", "--graph"]), ("infer-eager", [*script, "infer"])]
+    infer = [*script, "infer", "--gap-ms", str(mixes.SHORT_GAP_MS)]
+    pods = [*runs.victims(mixes.SHORT_GAP_MS), ("infer-graph", [*infer, "--graph"]), ("infer-eager", infer)]
     runs.measure_alone(arguments.baseline_seconds, pods)
+    runs.start_canary(arguments.baseline_seconds)
+    runs.measure_canary_beside(arguments.baseline_seconds, pods)
     runs.measure("mix-models", [("trainer", [*script, "train"])], arguments.seconds, pods, mix="models")
     runs.close()
 

@@ -16,18 +16,21 @@ def read(folder):
     return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
 
 
-def mix_row(run, victim):
-    """What the canary says of a mix beside what one victim says."""
+def mix_row(run, victim, measure):
+    """What the canary says of a mix beside what one victim says: of its requests, or of their kernels' starts."""
     begin, end = (at for at in run["window"])
-    canary, theirs = runs.series(run["canary"]), runs.series(run["victims"][victim])
-    outcome = delays.compare(
-        canary, runs.values(run["idle"]), theirs, runs.values(run["alone"]["victims"][victim]), begin, end
-    )
-    alone = run["name"].startswith("precise-")
+    if measure == "start":
+        theirs, alone = runs.series(run["starts"][victim]), runs.values(run["alone"]["starts"])
+    else:
+        theirs, alone = runs.series(run["victims"][victim]), runs.values(run["alone"]["victims"][victim])
+    canary = runs.series(run["canary"])
+    outcome = delays.compare(canary, runs.values(run["idle"]), theirs, alone, begin, end)
+    precise = run["name"].startswith("precise-")
     row = {
         "run": run["name"],
         "mix": run["mix"],
         "victim": victim,
+        "measure": measure,
         "rate": run["rate"],
         "seconds": end - begin,
         "probes": len(canary),
@@ -37,22 +40,28 @@ def mix_row(run, victim):
         "canary_idle_us": 1e6 * delays.mean(runs.values(run["idle"])),
         # With the victims alone: what they themselves make a probe wait is in what it says of a mix.
         "canary_victims_alone_us": 1e6 * delays.mean(runs.values(run["alone"]["canary"])),
-        "alone_mean_us": 1e6 * delays.mean(runs.values(run["alone"]["victims"][victim])),
+        "alone_mean_us": 1e6 * delays.mean(alone),
     }
     for name, limit in (("mean", MEAN_LIMIT), ("p99", P99_LIMIT)):
         figure = outcome[name]
         row[f"canary_{name}_us"] = 1e6 * figure["canary"]
         row[f"victim_{name}_us"] = 1e6 * figure["victim"]
         row.update({f"{name}_{key}": figure[key] for key in ("ratio", "low", "high")})
-        row[f"{name}_rule"] = delays.judge(figure, limit, figures_alone=alone)
+        row[f"{name}_rule"] = delays.judge(figure, limit, figures_alone=precise)
     row["kept"] = None not in (row["mean_rule"], row["p99_rule"])
-    began, began_alone = run["began"][victim], run["alone"]["began"][victim]
-    row["victim_began_us"] = 1e6 * (began["mean"] - began_alone["mean"]) if began and began_alone else None
-    row["victim_began_error_us"] = 1e6 * began["error"] if began else None
     row["histogram_probes"] = run["agent"]["histogram"]["probes"]
     row["histogram_mean_ratio"] = histogram_ratio(run)
     row["sum_gap"] = run["agent"]["gap"]
     return row
+
+
+def compared(run):
+    """(victim, measure) of each row of a run. How long who waits blocked takes to wake is the host's own, and
+    changes with the neighbours' interrupts: of those, the kernel's start is compared as well."""
+    for victim in run["victims"]:
+        yield victim, "request"
+        if victim != runs.SPINNER and run["starts"].get(victim):
+            yield victim, "start"
 
 
 def histogram_ratio(run):
@@ -72,12 +81,12 @@ def mix_rows(every, prefix):
         if run["error"]:
             rows.append({"run": run["name"], "mix": run["mix"], "error": run["error"], "kept": False})
             continue
-        for victim in run["victims"]:
+        for victim, measure in compared(run):
             try:
-                rows.append(mix_row(run, victim))
+                rows.append(mix_row(run, victim, measure))
             except delays.TooFew as error:
-                rows.append({"run": run["name"], "mix": run["mix"], "victim": victim, "error": str(error),
-                             "kept": False})
+                rows.append({"run": run["name"], "mix": run["mix"], "victim": victim, "measure": measure,
+                             "error": str(error), "kept": False})
     return rows
 
 
@@ -143,6 +152,12 @@ def cell(row, name):
     return "{:+.1f} ({:+.1f} to {:+.1f})".format(*percent)
 
 
+def named(row):
+    """A tenant and what of it was measured."""
+    name = row["victim"].removeprefix("short-")
+    return f"{name}, its kernel's start" if row["measure"] == "start" else name
+
+
 def mix_table(rows):
     """Markdown of canary against victims."""
     lines = [
@@ -155,7 +170,7 @@ def mix_table(rows):
         if "error" in row:
             lines.append(f"| {words} | {row.get('victim', '')} | | | | **not finished**: {row['error']} | | | |")
             continue
-        parts = [words, row["victim"].removeprefix("short-"), number(row["probes"])]
+        parts = [words, named(row), number(row["probes"])]
         for name in ("mean", "p99"):
             parts.append(f"{number(row[f'canary_{name}_us'])} / {number(row[f'victim_{name}_us'])}")
             parts += [cell(row, name), RULES[row[f"{name}_rule"]]]

@@ -49,6 +49,32 @@ app.kubernetes.io/component: agent
 {{- toYaml (merge $own (default dict .Values.podLabels) (default dict .Values.commonLabels)) }}
 {{- end }}
 
+{{/* The Deployment of `slicewatch check --watch`. Its name is another than the agents', whose selectors,
+immutable in the DaemonSet, know no component: they would take its pod for an agent. */}}
+{{- define "slicewatch.checkName" -}}
+{{- include "slicewatch.name" . | trunc 57 | trimSuffix "-" }}-check
+{{- end }}
+
+{{- define "slicewatch.checkFullname" -}}
+{{- include "slicewatch.fullname" . | trunc 57 | trimSuffix "-" }}-check
+{{- end }}
+
+{{/* Immutable, as the agents'. */}}
+{{- define "slicewatch.checkSelectorLabels" -}}
+app.kubernetes.io/name: {{ include "slicewatch.checkName" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "slicewatch.checkPodLabels" -}}
+{{- $own := include "slicewatch.checkSelectorLabels" . | fromYaml }}
+{{- $_ := set $own "app.kubernetes.io/component" "check" }}
+{{- toYaml (merge $own (include "slicewatch.versionLabels" . | fromYaml) (default dict .Values.commonLabels)) }}
+{{- end }}
+
+{{- define "slicewatch.checkLabels" -}}
+{{- toYaml (merge (include "slicewatch.checkPodLabels" . | fromYaml) (include "slicewatch.labels" . | fromYaml)) }}
+{{- end }}
+
 {{- define "slicewatch.image" -}}
 {{- $image := default dict .Values.image }}
 {{- $repository := default "localhost/slicewatch" $image.repository }}
@@ -198,6 +224,33 @@ relabelings:
     targetLabel: node
   - sourceLabels: [__meta_kubernetes_pod_node_name]
     targetLabel: instance
+  - action: labeldrop
+    regex: (pod|container|namespace|endpoint|service)
+  {{- with .monitor.relabelings }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .monitor.metricRelabelings }}
+metricRelabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The same of the check, whose findings are of the whole cluster: one instance, whatever pod and node
+it is in, so that its series go on when the pod is another. It speaks plain HTTP. */}}
+{{- define "slicewatch.checkEndpoint" -}}
+port: metrics
+path: /metrics
+scheme: http
+{{- with .monitor.interval }}
+interval: {{ . }}
+{{- end }}
+{{- with .monitor.scrapeTimeout }}
+scrapeTimeout: {{ . }}
+{{- end }}
+honorLabels: {{ .monitor.honorLabels }}
+relabelings:
+  - targetLabel: instance
+    replacement: {{ include "slicewatch.checkFullname" .root }}
   - action: labeldrop
     regex: (pod|container|namespace|endpoint|service)
   {{- with .monitor.relabelings }}

@@ -23,6 +23,9 @@ const NEWEST: f64 = 1.0 / 3.0;
 const WINDOWS: f64 = 5.0;
 /// Standard errors that chance explains.
 const CHANCE: f64 = 3.0;
+/// A tenant of which there is no sample has come or gone where chance leaves it without one as
+/// seldom: the standard error is no judge of none.
+const UNHEARD: f64 = 0.01;
 /// A tenant whose mean share fell below it, and that had nothing, is left out.
 const LEAST_SHARE: f64 = 1e-3;
 /// Without a window for so long, the mean begins anew.
@@ -47,9 +50,11 @@ impl Shares {
             let before = of(&self.mean, tenant).unwrap_or(0.0);
             let now = of(window, tenant).unwrap_or(0.0);
             let part = ((before + now) / 2.0).min(1.0);
-            (now - before).abs() > CHANCE * (part * (1.0 - part) * errors).sqrt()
+            let none = (1.0 - before.max(now)).powf(f64::from(samples));
+            let came_or_went = before.min(now) <= 0.0 && none < UNHEARD;
+            came_or_went || (now - before).abs() > CHANCE * (part * (1.0 - part) * errors).sqrt()
         });
-        if changed || at.saturating_sub(self.at) > GAP {
+        if changed || self.mean.is_empty() || at.saturating_sub(self.at) > GAP {
             self.mean.clone_from(window);
         } else {
             for mean in self.mean.values_mut() {
@@ -159,6 +164,21 @@ mod tests {
         assert!((of(&shares, B) - 1.0 / 45.0).abs() < 1e-9);
         push(&mut shares, 60, &[(B, 0.1)]);
         assert_eq!((of(&shares, A), of(&shares, B)), (0.0, 0.1));
+    }
+
+    #[test]
+    fn who_falls_silent_is_out_and_who_is_seldom_heard_is_not() {
+        let mut shares = Shares::default();
+        push(&mut shares, 3, &[(A, 0.3), (B, 0.05)]);
+        assert_eq!(of(&shares, A), 0.3);
+        push(&mut shares, 6, &[(A, 0.3)]);
+        assert!(of(&shares, B) > 0.03);
+        // One window in two hundred is without a sample of the one that has 30 %.
+        push(&mut shares, 9, &[(B, 0.05)]);
+        assert_eq!((of(&shares, A), of(&shares, B)), (0.0, 0.05));
+        push(&mut shares, 12, &[]);
+        shares.retain(|tenant| tenant != B);
+        assert_eq!(of(&shares, B), 0.0);
     }
 
     #[test]

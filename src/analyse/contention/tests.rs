@@ -275,7 +275,8 @@ proptest! {
                 Event::Nothing => {}
                 Event::Gone(p) => {
                     gone.insert(TenantId(p));
-                    contention.retain(|tenant| !gone.contains(&tenant));
+                    let lives = |tenant: TenantId| !gone.contains(&tenant);
+                    contention.retain(lives, lives);
                 }
             }
             contention.expire(now);

@@ -349,8 +349,15 @@ impl DeviceState {
 
     /// Puts the delays of the drain's time down to containers.
     fn charge(&mut self, tenancy: &Tenancy, now: Moment) {
-        let tenants: HashSet<TenantId> = self.containers.values().map(|c| c.tenant).collect();
-        self.contention.retain(|tenant| tenants.contains(&tenant));
+        let tenants: HashMap<TenantId, bool> = self
+            .containers
+            .values()
+            .map(|container| (container.tenant, container.resident))
+            .collect();
+        self.contention.retain(
+            |tenant| tenants.contains_key(&tenant),
+            |tenant| tenants.get(&tenant) == Some(&true) || tenancy.shares.contains_key(&tenant),
+        );
         let charges = self.contention.drain(Some(tenancy), now);
         let charges: HashMap<TenantId, Charge> = charges
             .into_iter()

@@ -8,7 +8,6 @@ use super::container::ContainerState;
 use super::device::DeviceState;
 use super::{CardState, Ledger, LedgerSettings, PEAK_WINDOW};
 use crate::analyse::contention::TenantId;
-use crate::analyse::findings::findings;
 use crate::analyse::grants::{ContainerLabels, Grants};
 use crate::model::snapshot::{Owner, SCHEMA};
 use crate::model::{
@@ -18,7 +17,8 @@ use crate::model::{
 };
 
 impl Ledger {
-    /// Everything known at `now`, which is the instant of the last `observe`.
+    /// Everything known at `now`, which is the instant of the last `observe`: without findings, which
+    /// are made from all of it.
     pub fn snapshot(
         &self,
         now: Moment,
@@ -77,8 +77,8 @@ impl Ledger {
                 .collect(),
             gpus,
             workloads: self.workloads.view(),
-            findings: findings(&sources),
             sources,
+            findings: Vec::new(),
             processes_attributed,
             processes_unattributed,
             refused_rows: Refusal::ALL

@@ -15,7 +15,7 @@ pub(super) fn rules(cluster: &Cluster, found: &mut Found) {
     answer(&setup.plugin_pods, found);
     answer(&setup.runtime_classes, found);
     for asked in cluster.profiles.asked() {
-        answer(&asked, found);
+        answer(asked, found);
     }
 }
 

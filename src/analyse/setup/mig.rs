@@ -7,7 +7,7 @@ use super::found::{Found, finding, object};
 use super::mend;
 use super::on_node::OnNode;
 use super::told::named;
-use crate::analyse::plugin_config::{MigStrategy, PluginConfig};
+use crate::analyse::plugin_config::{MigStrategy, PluginConfig, Sharing};
 use crate::model::Severity;
 use crate::model::setup::PluginWiring;
 
@@ -82,6 +82,7 @@ const fn word(strategy: MigStrategy) -> &'static str {
 }
 
 pub(super) fn rules(it: &OnNode<'_>, found: &mut Found) {
+    mps_with_mixed(it, found);
     if !it.node.mig() {
         return;
     }
@@ -130,6 +131,38 @@ pub(super) fn rules(it: &OnNode<'_>, found: &mut Found) {
             .mend(policy_strategy(it, word(profile))),
         );
     }
+}
+
+/// `validateFlags` of the plugin refuses the two together, with or without GPUs in MIG mode.
+fn mps_with_mixed(it: &OnNode<'_>, found: &mut Found) {
+    let sharing = it.config.as_deref().map(PluginConfig::sharing);
+    if sharing != Some(Sharing::Mps) || it.strategy.strategy != MigStrategy::Mixed {
+        return;
+    }
+    let key = it.told.key.unwrap_or_default();
+    let mend = match it.strategy.from {
+        From::Policy => policy_strategy(it, "none").into_iter().collect(),
+        // What else sets it is edited where it stands.
+        _ => Vec::new(),
+    };
+    found.add(
+        finding(
+            "mps_with_mig_mixed",
+            Severity::Error,
+            object("Node", None, it.name),
+            format!(
+                "Profile {key:?} shares by MPS, and the MIG strategy is mixed, by {}: the plugin \
+                 refuses the two together and does not start. Nodes with MIG need a profile of their \
+                 own, without MPS.",
+                it.strategy.from.words()
+            ),
+        )
+        .on(it.name)
+        .field("MIG strategy in force")
+        .expected("none or single")
+        .found("mixed")
+        .mend(mend),
+    );
 }
 
 fn policy_strategy(it: &OnNode<'_>, strategy: &str) -> Option<String> {

@@ -198,11 +198,17 @@ impl Node {
             }
             None if elsewhere > 0 => differs(format!("a multiple of {replicas}")),
             None if replicas == 1 => Offer::Unknown,
-            None if found == 0 || found % replicas != 0 => {
+            None if found == 0 || !found.is_multiple_of(replicas) => {
                 differs(format!("a multiple of {replicas}"))
             }
             None => Offer::Agrees,
         }
+    }
+
+    /// The name under which GPUs are offered, as the numbers have it.
+    pub(super) fn gpu_name(&self) -> Option<&'static str> {
+        let mut names = [SHARED_GPU, GPU].into_iter();
+        names.find(|name| self.capacity(name) > 0)
     }
 
     /// How often each GPU is offered, and whether under the other name; unknown where the numbers do
@@ -212,6 +218,6 @@ impl Node {
         let renamed = self.allocatable(SHARED_GPU) > 0;
         let name = if renamed { SHARED_GPU } else { GPU };
         let offered = self.capacity(name);
-        (offered > 0 && offered % gpus == 0).then_some((offered / gpus, renamed))
+        (offered > 0 && offered.is_multiple_of(gpus)).then_some((offered / gpus, renamed))
     }
 }

@@ -99,8 +99,11 @@ impl<'c> OnNode<'c> {
 
     /// What stands here, for a report.
     pub(super) fn in_force(&self) -> NodeInForce {
-        let config = self.config.as_deref();
+        // A plugin that no ConfigMap is wired to may have its profile from elsewhere.
+        let wired = self.told.from != Some(KeyFrom::Unwired);
+        let config = self.config.as_deref().filter(|_| wired);
         let resource = config.map(|config| config.advertised_name(GPU).into_owned());
+        let resource = resource.or_else(|| self.node.gpu_name().map(str::to_owned));
         let replicas = config.map(|config| u64::from(config.replicas_of(GPU)));
         let gpus = self.node.gpus();
         NodeInForce {
@@ -249,7 +252,8 @@ fn sharing(it: &OnNode<'_>, others_choose: bool, found: &mut Found) {
             }
             found.add(one);
         }
-        Outcome::Profile(_) | Outcome::Unwired | Outcome::Empty(_) => differs(it, found),
+        // A plugin that no ConfigMap is wired to may have its profile from elsewhere.
+        Outcome::Profile(_) | Outcome::Empty(_) => differs(it, found),
         _ => {}
     }
 }
@@ -281,9 +285,9 @@ fn differs(it: &OnNode<'_>, found: &mut Found) {
         return;
     }
     let what = match (&it.told.key, config.sharing()) {
-        (Some(key), Sharing::None) => format!("Profile {key:?} shares nothing"),
+        (Some(key), Sharing::None) => format!("Profile {key:?} shares nothing, which"),
         (Some(key), _) => format!("Profile {key:?}, by {},", by(it.told.from)),
-        (None, _) => "No profile is given to the plugin".to_owned(),
+        (None, _) => "No label and no default choose a profile, which".to_owned(),
     };
     let beside = match other {
         (name, count) if count > 0 => format!(", and {count} of {name}"),
@@ -300,7 +304,7 @@ fn differs(it: &OnNode<'_>, found: &mut Found) {
             ),
         )
         .on(it.name)
-        .field(format!("status.allocatable.{resource}"))
+        .field(format!("status.capacity.{resource}"))
         .expected(expected)
         .found(offered)
         .mend([mend::delete(&pod.namespace, "pod", [pod.name.as_str()])]),

@@ -41,22 +41,14 @@ pub(super) enum Sought<'c> {
 
 impl Profiles {
     pub(super) fn new(read: BTreeMap<String, Asked<Vec<ConfigMapRead>>>) -> Self {
-        let parsed = |maps: Vec<ConfigMapRead>| {
+        let parsed = |maps: Vec<ConfigMapRead>| -> BTreeMap<String, ConfigMap> {
             maps.into_iter()
                 .map(|map| (map.name.clone(), ConfigMap::new(map)))
                 .collect()
         };
+        let read = read.into_iter();
         Self(
-            read.into_iter()
-                .map(|(namespace, asked)| {
-                    let asked = match asked {
-                        Asked::Read(maps) => Asked::Read(parsed(maps)),
-                        Asked::Absent => Asked::Absent,
-                        Asked::Refused(refused) => Asked::Refused(refused),
-                        Asked::Failed(failed) => Asked::Failed(failed),
-                    };
-                    (namespace, asked)
-                })
+            read.map(|(namespace, asked)| (namespace, asked.map(parsed)))
                 .collect(),
         )
     }
@@ -77,13 +69,8 @@ impl Profiles {
     }
 
     /// What was asked, by namespace.
-    pub(super) fn asked(&self) -> impl Iterator<Item = Asked<()>> {
-        self.0.values().map(|asked| match asked {
-            Asked::Read(_) => Asked::Read(()),
-            Asked::Absent => Asked::Absent,
-            Asked::Refused(refused) => Asked::Refused(refused.clone()),
-            Asked::Failed(failed) => Asked::Failed(failed.clone()),
-        })
+    pub(super) fn asked(&self) -> impl Iterator<Item = &Asked<BTreeMap<String, ConfigMap>>> {
+        self.0.values()
     }
 }
 

@@ -1,5 +1,6 @@
 mod fixture;
 mod install;
+mod mig;
 mod nodes;
 mod wiring;
 mod workloads;
@@ -100,6 +101,18 @@ fn what_is_in_force_is_told_by_node() {
                 Some(8)
             ),
         ]
+    );
+    // Unwired, the numbers are told as they are, and nothing is expected of them.
+    let mut unwired = operator();
+    unwired.wire(|wiring| wiring.config_map = None);
+    let one = &unwired.report().nodes[0];
+    assert_eq!(
+        (one.from, one.sharing, one.expected),
+        (Some(KeyFrom::Unwired), None, None)
+    );
+    assert_eq!(
+        (one.resource.as_deref(), one.allocatable),
+        (Some("nvidia.com/gpu"), Some(8))
     );
     let map = "gpu-operator/time-slicing-config";
     assert_eq!(report.nodes[0].config_map.as_deref(), Some(map));

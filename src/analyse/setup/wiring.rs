@@ -257,8 +257,21 @@ fn default_missing(cluster: &Cluster, wire: &Wire<'_>, map: &ConfigMap, found: &
 
 /// What the linter says of the profiles that somebody may choose.
 fn content(cluster: &Cluster, namespace: &str, name: &str, map: &ConfigMap, found: &mut Found) {
+    // The profile need not set what the operator or the DaemonSet does.
+    let by_policy = cluster
+        .policy()
+        .and_then(|policy| policy.mig_strategy.as_deref());
+    let by_sets = cluster
+        .plugins()
+        .map(|set| set.wiring.mig_strategy.as_deref());
+    let mixed = by_sets
+        .chain([by_policy])
+        .any(|strategy| strategy == Some("mixed"));
     for profile in map.profiles.values() {
         for lint in &profile.lint {
+            if lint.code == "mig_without_mixed" && mixed {
+                continue;
+            }
             let mut mend = Vec::new();
             let mut way = "";
             if map.immutable {

@@ -399,21 +399,20 @@ fn on_shared(pod: &PodRead, shares: &Shares) -> Vec<Case> {
     cases
 }
 
-/// What a node shares: by its profile, else by its numbers.
+/// What a node shares: GPUs by its numbers, which hold whatever the profile says, else by its profile.
 pub(super) fn shares(node: &Node, config: Option<&PluginConfig>) -> Shares {
-    let by_profile = config.and_then(|config| {
-        let shared = config.in_force()?;
-        let names = shared.resources.iter();
-        let names = names.map(|entry| config.advertised_name(&entry.name).into_owned());
-        Some(names.collect::<Vec<_>>())
-    });
-    let by_numbers = || match node.factor() {
-        Some((replicas, renamed)) if replicas > 1 => {
-            vec![if renamed { SHARED_GPU } else { GPU }.to_owned()]
-        }
-        _ => Vec::new(),
+    let factor = node.factor();
+    let by_numbers = match factor {
+        Some((replicas, renamed)) if replicas > 1 => Some(if renamed { SHARED_GPU } else { GPU }),
+        _ => None,
     };
-    let mut resources = by_profile.unwrap_or_else(by_numbers);
+    let in_force = config.and_then(|config| Some((config, config.in_force()?)));
+    let by_profile = in_force.into_iter().flat_map(|(config, shared)| {
+        let entries = shared.resources.iter().map(|entry| entry.name.as_str());
+        let untold = entries.filter(|name| factor.is_none() || *name != GPU);
+        untold.map(|name| config.advertised_name(name).into_owned())
+    });
+    let mut resources: Vec<String> = by_profile.chain(by_numbers.map(str::to_owned)).collect();
     resources.sort_unstable();
     resources.dedup();
     Shares { resources }

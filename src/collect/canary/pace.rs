@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use super::raw::page::{Page, SLOTS};
 use super::timing::{Launch, Timing};
 
-/// How long a worker looks for a start: at 15 probes a second, a tenth of a percent of a core at the
+/// How long a worker looks for a start: at 10 probes a second, 0.06 % of a core at the
 /// most.
 const LOOK: Duration = Duration::from_micros(60);
 /// The same of one probe in [`LONG_LOOKS`], and of all while the clocks are not tied: longer than a
@@ -22,7 +22,7 @@ const UNTIED_LOOKS: u64 = 64;
 const TELL_AGAIN: Duration = Duration::from_millis(5);
 /// For so long, in nanoseconds; then with each arrival only.
 const TELL_FOR: u64 = 1_000_000_000;
-/// Longer gaps are cut: with 15 probes a second, one in 10^13.
+/// Longer gaps, in means, are cut: one in 10^13.
 const GAPS_MAX: f64 = 30.0;
 
 /// A probe, on the host's raw clock in nanoseconds.

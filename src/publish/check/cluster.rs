@@ -50,6 +50,11 @@ impl Cluster {
         self.verdict
     }
 
+    /// What was found.
+    pub const fn report(&self) -> &SetupReport {
+        &self.report
+    }
+
     /// For a person: what is in force, node by node, then what is wrong and what mends it.
     pub fn table(&self) -> String {
         let SetupReport {

@@ -19,7 +19,7 @@ use tokio::time;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
-use super::{HttpState, router};
+use super::{HttpState, WebConfig, router};
 
 /// Connections open at the same time; more are answered 503 and closed.
 const MAX_CONNECTIONS: usize = 64;
@@ -40,11 +40,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
 Content-Type: text/plain; charset=utf-8\r\nContent-Length: 21\r\n\r\nToo many connections\n";
 
-/// Serves on `listener` until `shutdown` completes; then takes no more connections, lets answers
-/// in flight finish, and returns within a second.
+/// Serves the agent's pages on `listener` until `shutdown` completes; then takes no more
+/// connections, lets answers in flight finish, and returns within a second.
 pub async fn serve(listener: TcpListener, state: HttpState, shutdown: impl Future<Output = ()>) {
     let web = state.web.clone();
-    let app = router(state);
+    serve_pages(listener, router(state), web, shutdown).await;
+}
+
+/// The same of any pages.
+pub async fn serve_pages(
+    listener: TcpListener,
+    app: Router,
+    web: Option<Arc<WebConfig>>,
+    shutdown: impl Future<Output = ()>,
+) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // Dropped to tell every connection to end.
     let (ending, ended) = watch::channel(());

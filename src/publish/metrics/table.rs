@@ -272,7 +272,7 @@ metrics! {
         "GPU time of a workload's pods together; it outlives them, so that short Jobs are not lost. Time received before the API server was heard stays with the workload guessed from the pod's name, whose kind is empty.",
         "";
     FINDING = "slicewatch_finding", Gauge, Count, Node ["code", "severity", "subject"], Evolving,
-        "1 while something about the set-up should be mended; the landing page has the words.",
+        "1 while something should be mended; the landing page and the snapshot have evidence and mend. At most 20 subjects a code: too_many_findings has the codes of which more are left out.",
         "nothing is found";
     SOURCE_UP = "slicewatch_source_up", Gauge, Count, Node ["source"], Stable,
         "1 while a part of the world that the agent reads answers, else 0.",

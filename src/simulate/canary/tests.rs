@@ -105,7 +105,7 @@ fn the_mean_of_probes_is_the_truths_mean_over_time() {
     let inflicted: f64 = truth.tenants.values().map(|it| it.turn_seconds / 2.0).sum();
     assert!((inflicted - card.expected_delay).abs() < 1e-6);
     let (probes, seconds) = (windows[0].probes.len() as f64, LENGTH - 2.0);
-    assert!((probes - 15.0 * seconds).abs() < 4.0 * (15.0 * seconds).sqrt());
+    assert!((probes - 10.0 * seconds).abs() < 4.0 * (10.0 * seconds).sqrt());
     assert!(windows[0].probes.iter().all(|probe| probe.started));
     assert_eq!(windows[0].missed, 0);
 }

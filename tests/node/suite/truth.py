@@ -150,6 +150,8 @@ class Card:
         self._rings = {uuid: [] for uuid in uuids}
         self._turns, self._exited, self._last = dict.fromkeys(uuids, 0), {}, None
         self.unloaded = False
+        # MIG instances of cards that are in MIG mode, by the card's UUID.
+        self.mig = {}
         self.show([], time.time())
 
     def show(self, processes, now):
@@ -167,6 +169,7 @@ class Card:
                 "ring": self._ring(uuid, here, now),
                 "exited": sorted({row["winner"] for row in self._rings[uuid] if row["winner"]} - {p.pid for p in here}),
                 "began": {str(process.pid): int(process.first * 1e6) for process in here},
+                "mig": {"enabled": True, "instances": self.mig[uuid]} if uuid in self.mig else None,
             })
         script = {"driver_version": "580.159.04", "unloaded": self.unloaded, "gpus": gpus}
         fresh = self.file.with_suffix(".new")

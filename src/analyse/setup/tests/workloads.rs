@@ -160,6 +160,17 @@ fn pods_against_what_is_offered() {
                 &[],
             ),
             (
+                "two on a node that does not share yet, whatever its profile says",
+                |it| {
+                    it.offer(GPU, 2);
+                    it.label("nvidia.com/gpu.replicas", "1");
+                    it.label("nvidia.com/gpu.product", "Tesla-T4");
+                    it.label("nvidia.com/gpu.sharing-strategy", "none");
+                    it.pods.push(asking("web", "gpu-1", GPU, 2));
+                },
+                &["sharing_not_in_force"],
+            ),
+            (
                 "has ended",
                 |it| {
                     let mut pod = asking("web", "gpu-1", GPU, 2);

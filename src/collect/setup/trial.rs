@@ -1,0 +1,470 @@
+//! The API server's part in `check --functional`: the only place that makes and deletes something.
+
+use std::time::Duration;
+
+use kube::core::Request;
+use kube::core::params::{DeleteParams, GetParams, ListParams, PostParams};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::SetupSettings;
+use super::error::SetupError;
+use crate::collect::cluster::{Api, Call, ClusterError, MAX_OBJECT_BYTES};
+use crate::collect::host::is_subdomain;
+use crate::model::Snapshot;
+use crate::model::trial::Witness;
+
+/// Bytes of a snapshot at the most: 8 GPUs with 64 pods come to 0.6 MiB.
+const MAX_SNAPSHOT: usize = 16 << 20;
+/// Bytes of a witness' log.
+const MAX_LOG: usize = 64 << 10;
+/// Agents at the most: one a node.
+const MAX_AGENTS: u32 = 500;
+
+/// A right that the trial needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Right {
+    pub verb: &'static str,
+    pub resource: &'static str,
+    /// Empty for none.
+    pub subresource: &'static str,
+}
+
+impl Right {
+    const fn of(verb: &'static str, resource: &'static str, subresource: &'static str) -> Self {
+        Self {
+            verb,
+            resource,
+            subresource,
+        }
+    }
+
+    /// Without one of these there is no trial.
+    pub const NEEDED: [Self; 4] = [
+        Self::of("create", "pods", ""),
+        Self::of("get", "pods", ""),
+        Self::of("delete", "pods", ""),
+        Self::of("get", "pods", "log"),
+    ];
+
+    /// `create pods`, `get pods/log`.
+    pub fn words(&self) -> String {
+        match self.subresource {
+            "" => format!("{} {}", self.verb, self.resource),
+            sub => format!("{} {}/{sub}", self.verb, self.resource),
+        }
+    }
+}
+
+/// What became of a question or a wish.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrialError {
+    /// 403: rights, a quota, or a policy of the namespace; the words say which.
+    #[error("{words}")]
+    Forbidden { words: String },
+    /// 404.
+    #[error("{words}")]
+    NotFound { words: String },
+    /// 4xx: an admission webhook, or an object that this server does not take.
+    #[error("{words}")]
+    Rejected { words: String },
+    #[error(transparent)]
+    Server(#[from] SetupError),
+}
+
+/// How a pod of the trial is doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodState {
+    pub phase: String,
+    /// Its container runs.
+    pub running: bool,
+    /// Why it does not: the scheduler's, the kubelet's or the container runtime's words.
+    pub why: Option<String>,
+}
+
+/// A running agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentPod {
+    pub namespace: String,
+    pub name: String,
+    pub node: String,
+    pub image: String,
+    /// Of its container port `metrics`.
+    pub port: u16,
+}
+
+/// Makes, watches and deletes pods in one namespace.
+pub struct Trial {
+    api: Api,
+    namespace: String,
+    timeout: Duration,
+}
+
+impl Trial {
+    /// Reads configuration and credentials; nothing is asked yet.
+    ///
+    /// # Errors
+    /// A kubeconfig or credentials that cannot be used, or a namespace that is no name.
+    pub async fn open(settings: &SetupSettings, namespace: &str) -> Result<Self, SetupError> {
+        if !is_subdomain(namespace) {
+            return Err(SetupError::Name {
+                flag: "--functional-namespace",
+                name: namespace.to_owned(),
+            });
+        }
+        let SetupSettings {
+            access,
+            context,
+            timeout,
+            ..
+        } = settings;
+        let api = Api::open(access, context.as_deref(), *timeout)
+            .await
+            .map_err(|error| SetupError::of(error, *timeout))?;
+        Ok(Self {
+            api,
+            namespace: namespace.to_owned(),
+            timeout: *timeout,
+        })
+    }
+
+    fn pods(&self) -> String {
+        format!("/api/v1/namespaces/{}/pods", self.namespace)
+    }
+
+    async fn ask(
+        &self,
+        verb: &'static str,
+        request: Result<hyper::Request<Vec<u8>>, kube::core::request::Error>,
+        limit: usize,
+    ) -> Result<Vec<u8>, TrialError> {
+        let resource = "pods";
+        let call = Call { verb, resource };
+        let answered = async { self.api.send(call, request).await?.whole(limit).await };
+        answered.await.map_err(|error| self.error(error))
+    }
+
+    fn error(&self, error: ClusterError) -> TrialError {
+        match error {
+            ClusterError::Forbidden { words, .. } => TrialError::Forbidden { words },
+            ClusterError::Rejected {
+                status: 404, words, ..
+            } => TrialError::NotFound { words },
+            ClusterError::Rejected {
+                status: 400..500,
+                words,
+                ..
+            } => TrialError::Rejected { words },
+            error => SetupError::of(error, self.timeout).into(),
+        }
+    }
+
+    fn read<T: for<'de> Deserialize<'de>>(
+        &self,
+        verb: &'static str,
+        body: &[u8],
+    ) -> Result<T, TrialError> {
+        let call = Call {
+            verb,
+            resource: "pods",
+        };
+        serde_json::from_slice(body)
+            .map_err(|error| self.error(ClusterError::of_json(&self.api.server, call, &error)))
+    }
+
+    /// Whether the person may do it; `None` where the server does not say.
+    pub async fn may(&self, right: &Right) -> Option<bool> {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {
+                "namespace": self.namespace, "verb": right.verb, "resource": right.resource,
+                "subresource": right.subresource,
+            }},
+        });
+        #[derive(Deserialize)]
+        struct Review {
+            status: Status,
+        }
+        #[derive(Deserialize)]
+        struct Status {
+            allowed: bool,
+        }
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let request =
+            Request::new(path).create(&PostParams::default(), review.to_string().into_bytes());
+        let body = self.ask("create", request, MAX_OBJECT_BYTES).await.ok()?;
+        let review: Review = self.read("create", &body).ok()?;
+        Some(review.status.allowed)
+    }
+
+    /// Makes a pod.
+    ///
+    /// # Errors
+    /// [`TrialError`] with the server's own words.
+    pub async fn create(&self, pod: &Value) -> Result<(), TrialError> {
+        let body = pod.to_string().into_bytes();
+        let request = Request::new(self.pods()).create(&PostParams::default(), body);
+        self.ask("create", request, MAX_OBJECT_BYTES)
+            .await
+            .map(|_| ())
+    }
+
+    /// How a pod is doing.
+    ///
+    /// # Errors
+    /// [`TrialError::NotFound`] where it is gone.
+    pub async fn state(&self, name: &str) -> Result<PodState, TrialError> {
+        let request = Request::new(self.pods()).get(name, &GetParams::default());
+        let body = self.ask("get", request, MAX_OBJECT_BYTES).await?;
+        self.read("get", &body).map(PodObject::state)
+    }
+
+    /// What it has said; `None` where it has not yet.
+    ///
+    /// # Errors
+    /// [`TrialError`]; a log that is not there yet is none.
+    pub async fn witness(&self, name: &str) -> Result<Option<Witness>, TrialError> {
+        let pod = format!("{}/{name}", self.pods());
+        let request = Request::new(pod).get("log", &GetParams::default());
+        let log = match self.ask("get", request, MAX_LOG).await {
+            Ok(log) => log,
+            Err(TrialError::NotFound { .. } | TrialError::Rejected { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut lines = log.split(|byte| *byte == b'\n');
+        Ok(lines.find_map(|line| serde_json::from_slice(line).ok()))
+    }
+
+    /// Asks for a pod's end; one that is gone is none to end.
+    ///
+    /// # Errors
+    /// [`TrialError`] of any other kind.
+    pub async fn delete(&self, name: &str) -> Result<(), TrialError> {
+        let params = DeleteParams {
+            grace_period_seconds: Some(1),
+            ..DeleteParams::default()
+        };
+        let request = Request::new(self.pods()).delete(name, &params);
+        match self.ask("delete", request, MAX_OBJECT_BYTES).await {
+            Ok(_) | Err(TrialError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The agents of the cluster, as its chart labels them.
+    ///
+    /// # Errors
+    /// [`TrialError`]: rights to list pods of all namespaces are no part of [`Right::NEEDED`].
+    pub async fn agents(&self) -> Result<Vec<AgentPod>, TrialError> {
+        #[derive(Deserialize)]
+        struct List {
+            items: Vec<PodObject>,
+        }
+        let params = ListParams {
+            limit: Some(MAX_AGENTS),
+            ..ListParams::default()
+        }
+        .labels("app.kubernetes.io/name=slicewatch,app.kubernetes.io/component=agent")
+        .fields("status.phase=Running");
+        let request = Request::new("/api/v1/pods").list(&params);
+        let body = self.ask("list", request, MAX_SNAPSHOT).await?;
+        let list: List = self.read("list", &body)?;
+        Ok(list
+            .items
+            .into_iter()
+            .filter_map(PodObject::agent)
+            .collect())
+    }
+
+    /// What an agent says, asked through the API server.
+    ///
+    /// # Errors
+    /// [`TrialError`]: the right to `get pods/proxy`, or an agent that wants a password.
+    pub async fn snapshot(&self, agent: &AgentPod) -> Result<Snapshot, TrialError> {
+        let AgentPod {
+            namespace,
+            name,
+            port,
+            ..
+        } = agent;
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/api/v1");
+        let request = Request::new(path).get("snapshot", &GetParams::default());
+        let body = self.ask("get", request, MAX_SNAPSHOT).await?;
+        self.read("get", &body)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodObject {
+    metadata: Metadata,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    name: String,
+    #[serde(default)]
+    namespace: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    node_name: Option<String>,
+    containers: Vec<SpecContainer>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SpecContainer {
+    image: String,
+    ports: Vec<Port>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Port {
+    name: String,
+    container_port: u16,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    phase: String,
+    reason: Option<String>,
+    message: Option<String>,
+    conditions: Vec<Condition>,
+    container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    r#type: String,
+    status: String,
+    message: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ContainerStatus {
+    state: ContainerState,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ContainerState {
+    running: Option<Value>,
+    waiting: Option<Because>,
+    terminated: Option<Because>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Because {
+    reason: Option<String>,
+    message: Option<String>,
+}
+
+/// `REASON: message`, or what there is of both.
+fn words(reason: Option<String>, message: Option<String>) -> Option<String> {
+    match (reason, message) {
+        (Some(reason), Some(message)) => Some(format!("{reason}: {message}")),
+        (reason, message) => reason.or(message),
+    }
+}
+
+impl PodObject {
+    fn state(self) -> PodState {
+        let Status {
+            phase,
+            reason,
+            message,
+            conditions,
+            container_statuses,
+        } = self.status;
+        let state = container_statuses.into_iter().next().map(|it| it.state);
+        let state = state.unwrap_or_default();
+        let unscheduled = || {
+            let mut conditions = conditions.into_iter();
+            let found =
+                conditions.find(|it| it.r#type == "PodScheduled" && it.status == "False")?;
+            found.message
+        };
+        let because = |it: Option<Because>| it.and_then(|it| words(it.reason, it.message));
+        PodState {
+            phase,
+            running: state.running.is_some(),
+            why: words(reason, message)
+                .or_else(|| because(state.terminated))
+                .or_else(|| because(state.waiting))
+                .or_else(unscheduled),
+        }
+    }
+
+    fn agent(self) -> Option<AgentPod> {
+        let container = self.spec.containers.into_iter().next()?;
+        let mut ports = container.ports.into_iter();
+        let port = ports.find(|port| port.name == "metrics")?.container_port;
+        Some(AgentPod {
+            namespace: self.metadata.namespace,
+            name: self.metadata.name,
+            node: self.spec.node_name?,
+            image: container.image,
+            port,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(status: &Value) -> PodState {
+        let pod = json!({"metadata": {"name": "x"}, "status": status});
+        serde_json::from_value::<PodObject>(pod).unwrap().state()
+    }
+
+    #[test]
+    fn why_a_pod_does_not_run_is_said_by_whoever_knows() {
+        let pending = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."}]});
+        assert_eq!(
+            state(&pending).why.as_deref(),
+            Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+        );
+        let pull = json!({"phase": "Pending", "containerStatuses": [{"state": {"waiting":
+            {"reason": "ErrImagePull", "message": "not found"}}}]});
+        assert_eq!(state(&pull).why.as_deref(), Some("ErrImagePull: not found"));
+        let refused = json!({"phase": "Failed", "reason": "UnexpectedAdmissionError",
+            "message": "Allocate failed due to …"});
+        assert_eq!(
+            state(&refused).why.as_deref(),
+            Some("UnexpectedAdmissionError: Allocate failed due to …")
+        );
+        let runs = json!({"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]});
+        assert_eq!((state(&runs).running, state(&runs).why), (true, None));
+    }
+
+    #[test]
+    fn an_agent_has_a_node_and_a_port() {
+        let agent = |spec: Value| {
+            let pod = json!({"metadata": {"namespace": "slicewatch", "name": "slicewatch-x"}, "spec": spec});
+            serde_json::from_value::<PodObject>(pod).unwrap().agent()
+        };
+        let containers = json!([{"image": "localhost/slicewatch:1", "ports": [{"name": "metrics", "containerPort": 9735}]}]);
+        let found = agent(json!({"nodeName": "gpu-1", "containers": containers})).unwrap();
+        assert_eq!((found.node.as_str(), found.port), ("gpu-1", 9735));
+        assert_eq!(agent(json!({"containers": containers})), None);
+        assert_eq!(
+            agent(json!({"nodeName": "gpu-1", "containers": [{"image": "x"}]})),
+            None
+        );
+    }
+}

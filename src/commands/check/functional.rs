@@ -1,0 +1,366 @@
+//! `check --functional`: two pods on one GPU, tried.
+//!
+//! More pods than the node has GPUs ask for one replica each, so that two must meet. Each says from
+//! inside which GPU it has; the node's agent is asked the same. The pods are deleted whatever
+//! happens, and end by themselves where this program is killed.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::pass::pass;
+use crate::collect::setup::{AgentPod, Right, SetupSettings, Trial, TrialError};
+use crate::commands::agent::terminated;
+use crate::commands::options::Period;
+use crate::model::setup::NodeInForce;
+use crate::publish::check::{Functional, Outcome, TrialPod};
+
+/// How long the pods have to come up and to say where they are.
+const WAIT: Duration = Duration::from_secs(120);
+/// How long the agent has to show them: it asks the kubelet each 10 s.
+const AGENT_WAIT: Duration = Duration::from_secs(30);
+/// How long they have to be gone.
+const GONE_WAIT: Duration = Duration::from_secs(60);
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// A pod ends by itself so long after its start, beyond what it is waited for.
+const SPARE: Duration = Duration::from_secs(120);
+/// Pods at the most: a node has 16 GPUs.
+const MOST_PODS: u64 = 64;
+/// Of pods that are made by hand.
+const NAMESPACE: &str = "default";
+
+/// Flags of the trial.
+#[derive(Debug, Args)]
+pub struct FunctionalArgs {
+    /// Try it: run more pods than a node has GPUs, and see that two of them share one
+    #[arg(long, conflicts_with_all = ["config_file", "watch"])]
+    pub functional: bool,
+    /// Where the trial's pods are made [default: default]
+    #[arg(long, value_name = "NAME", requires = "functional")]
+    functional_namespace: Option<String>,
+    /// The image of the trial's pods, which must be slicewatch's [default: that of the agent]
+    #[arg(long, value_name = "IMAGE", requires = "functional")]
+    image: Option<String>,
+    /// RuntimeClass of the trial's pods, where NVIDIA's runtime is not the node's default one
+    #[arg(long, value_name = "NAME", requires = "functional")]
+    runtime_class: Option<String>,
+    /// How long the trial's pods have to come up [default: 2m]
+    #[arg(long, value_name = "TIME", requires = "functional")]
+    wait: Option<Period>,
+}
+
+/// Tries it on the first node that shares GPUs, of those that were asked about.
+///
+/// # Errors
+/// The cluster cannot be asked at all. Whatever else fails is in what is given back.
+pub async fn run(args: &FunctionalArgs, settings: &SetupSettings) -> anyhow::Result<Functional> {
+    let namespace = args
+        .functional_namespace
+        .clone()
+        .unwrap_or_else(|| NAMESPACE.to_owned());
+    let mut found = Functional::new(namespace);
+    let nodes = pass(settings).await?.report.nodes;
+    let trial = Trial::open(settings, &found.namespace).await?;
+    let agents = trial.agents().await.unwrap_or_else(|error| {
+        found.words.push(format!("the agent is not asked: {error}"));
+        Vec::new()
+    });
+    let plan = match plan(args, &nodes, &agents, &mut found) {
+        Ok(plan) => plan,
+        Err(words) => {
+            found.words.push(words);
+            return Ok(found);
+        }
+    };
+    let missing = missing_rights(&trial).await;
+    if !missing.is_empty() {
+        found.prevented(format!(
+            "rights in namespace {} are missing: {}; have them bound, or give another --functional-namespace",
+            found.namespace,
+            missing.join(", ")
+        ));
+        return Ok(found);
+    }
+    let wait = args.wait.map_or(WAIT, |Period(wait)| wait);
+    let mut made = Vec::new();
+    let tried = async {
+        if make(&trial, &plan, &mut made, &mut found).await {
+            look(&trial, &mut found, wait).await;
+            if let Some(agent) = &plan.agent {
+                ask(&trial, agent, &mut found).await;
+            }
+            found.judge();
+        }
+        true
+    };
+    let whole = tokio::select! {
+        whole = tried => whole,
+        () = terminated() => false,
+    };
+    if !whole {
+        found.outcome = Outcome::NotTried;
+        found.words.push("ended by a signal".to_owned());
+    }
+    found.left_behind = clean(&trial, &made).await;
+    Ok(found)
+}
+
+async fn missing_rights(trial: &Trial) -> Vec<String> {
+    let mut missing = Vec::new();
+    for right in &Right::NEEDED {
+        // A server that does not say will say so when it is asked to make a pod.
+        if trial.may(right).await == Some(false) {
+            missing.push(right.words());
+        }
+    }
+    missing
+}
+
+/// What is to be made, and where.
+struct Plan {
+    /// For each its name and the object.
+    pods: Vec<(String, Value)>,
+    agent: Option<AgentPod>,
+}
+
+/// Chooses a node and the pods; in words why none.
+fn plan(
+    args: &FunctionalArgs,
+    nodes: &[NodeInForce],
+    agents: &[AgentPod],
+    found: &mut Functional,
+) -> Result<Plan, String> {
+    let shares = |node: &&NodeInForce| {
+        node.sharing == Some("time-slicing")
+            && node.resource.is_some()
+            && node.allocatable.unwrap_or(0) > 1
+    };
+    let node = nodes
+        .iter()
+        .find(shares)
+        .ok_or("no node that was asked about offers shared GPUs: `slicewatch check` says why")?;
+    let resource = node.resource.clone().unwrap_or_default();
+    found.node = Some(node.node.clone());
+    found.resource = Some(resource.clone());
+    found.gpus = node.gpus;
+    let gpus = node.gpus.filter(|gpus| *gpus > 0).ok_or_else(|| {
+        format!(
+            "node {} does not say how many GPUs it has: its label nvidia.com/gpu.count is missing",
+            node.node
+        )
+    })?;
+    if gpus >= MOST_PODS {
+        return Err(format!(
+            "node {} says that it has {gpus} GPUs: see its label nvidia.com/gpu.count",
+            node.node
+        ));
+    }
+    let agent = agents.iter().find(|agent| agent.node == node.node).cloned();
+    if agent.is_none() && found.words.is_empty() {
+        found.words.push(format!(
+            "the agent is not asked: none runs on node {}",
+            node.node
+        ));
+    }
+    let image = args
+        .image
+        .clone()
+        .or_else(|| {
+            agent
+                .as_ref()
+                .or(agents.first())
+                .map(|agent| agent.image.clone())
+        })
+        .ok_or("no agent runs in this cluster whose image could be taken: give --image")?;
+    let wait = args.wait.map_or(WAIT, |Period(wait)| wait);
+    // Keyed anew in each process.
+    let name = format!(
+        "slicewatch-check-{:08x}",
+        RandomState::new().hash_one(&node.node) as u32
+    );
+    let pods = (0..=gpus)
+        .map(|number| {
+            let name = format!("{name}-{number}");
+            let pod = pod(
+                &name,
+                &node.node,
+                &image,
+                &resource,
+                args.runtime_class.as_deref(),
+                wait,
+            );
+            (name, pod)
+        })
+        .collect();
+    Ok(Plan { pods, agent })
+}
+
+/// A pod that a namespace of the policy `restricted` takes.
+fn pod(
+    name: &str,
+    node: &str,
+    image: &str,
+    resource: &str,
+    class: Option<&str>,
+    wait: Duration,
+) -> Value {
+    let mut pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "labels": {"app.kubernetes.io/name": "slicewatch-check-functional"},
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": (wait + AGENT_WAIT + SPARE).as_secs(),
+            "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{
+                "name": "witness",
+                "image": image,
+                "args": ["witness"],
+                "resources": {
+                    "limits": {resource: "1", "memory": "128Mi"},
+                    "requests": {resource: "1", "cpu": "10m", "memory": "32Mi"},
+                },
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }],
+        },
+    });
+    if let Some(class) = class {
+        pod["spec"]["runtimeClassName"] = class.into();
+    }
+    pod
+}
+
+/// Makes them all; whether it did.
+async fn make(trial: &Trial, plan: &Plan, made: &mut Vec<String>, found: &mut Functional) -> bool {
+    for (name, pod) in &plan.pods {
+        // Before it is asked for: an answer may be lost, and the pod be there.
+        made.push(name.clone());
+        if let Err(error) = trial.create(pod).await {
+            match error {
+                TrialError::Forbidden { words } | TrialError::Rejected { words } => {
+                    found.prevented(format!(
+                        "a quota, a policy or rights of namespace {} do not let the pod be: {words}",
+                        found.namespace
+                    ));
+                }
+                error => found.words.push(error.to_string()),
+            }
+            return false;
+        }
+        found.pods.push(TrialPod {
+            name: name.clone(),
+            ..TrialPod::default()
+        });
+    }
+    true
+}
+
+/// Waits until each has said where it is, or there is no hope or time left.
+async fn look(trial: &Trial, found: &mut Functional, wait: Duration) {
+    let until = Instant::now() + wait;
+    loop {
+        for pod in found.pods.iter_mut().filter(|pod| pod.told_by.is_none()) {
+            match trial.state(&pod.name).await {
+                Ok(state) => {
+                    pod.running = state.running;
+                    pod.why = state.why;
+                }
+                Err(error) => pod.why = Some(error.to_string()),
+            }
+            if pod.running
+                && let Ok(Some(witness)) = trial.witness(&pod.name).await
+            {
+                pod.gpus = witness.uuids().into_iter().map(str::to_owned).collect();
+                pod.told_by = Some(match witness.gpus.is_empty() {
+                    true => "NVIDIA_VISIBLE_DEVICES",
+                    false => "driver",
+                });
+                pod.why = witness.driver_error.filter(|_| pod.gpus.is_empty());
+            }
+        }
+        if found.pods.iter().all(|pod| pod.told_by.is_some()) || Instant::now() >= until {
+            break;
+        }
+        sleep(LOOK).await;
+    }
+    // All at the same time: one that ended meanwhile shares nothing.
+    for pod in found.pods.iter_mut().filter(|pod| pod.running) {
+        if let Ok(state) = trial.state(&pod.name).await {
+            pod.running = state.running;
+            pod.why = state.why.or(pod.why.take());
+        }
+    }
+}
+
+/// Asks the agent until it shows all that run, or for long enough.
+async fn ask(trial: &Trial, agent: &AgentPod, found: &mut Functional) {
+    let until = Instant::now() + AGENT_WAIT;
+    loop {
+        let snapshot = match trial.snapshot(agent).await {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                let words = "the agent is not asked, which takes the right to get pods/proxy in its namespace";
+                found.words.push(format!("{words}: {error}"));
+                return;
+            }
+        };
+        let namespace = found.namespace.clone();
+        for pod in &mut found.pods {
+            let on = snapshot.gpus.iter().filter(|gpu| {
+                let mut rows = gpu.containers.iter();
+                rows.any(|row| *row.namespace == *namespace && *row.pod == *pod.name && row.present)
+            });
+            pod.agent = Some(on.map(|gpu| gpu.identity.uuid.to_string()).collect());
+        }
+        let shown = |pod: &TrialPod| pod.agent.as_ref().is_some_and(|gpus| !gpus.is_empty());
+        if found.pods.iter().filter(|pod| pod.running).all(shown) || Instant::now() >= until {
+            return;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Deletes what was made and waits until it is gone; the names of what is not.
+async fn clean(trial: &Trial, made: &[String]) -> Vec<String> {
+    let mut left: Vec<String> = made.to_vec();
+    for name in made {
+        if let Err(error) = trial.delete(name).await {
+            tracing::warn!(pod = name, %error, "not deleted");
+        }
+    }
+    let gone = async {
+        while !left.is_empty() {
+            let mut still = Vec::new();
+            for name in left.drain(..) {
+                if !matches!(trial.state(&name).await, Err(TrialError::NotFound { .. })) {
+                    still.push(name);
+                }
+            }
+            left = still;
+            if !left.is_empty() {
+                sleep(LOOK).await;
+            }
+        }
+    };
+    let _ = timeout(GONE_WAIT, gone).await;
+    left
+}
