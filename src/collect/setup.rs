@@ -277,14 +277,16 @@ impl SetupReader {
             let take = |object: NodeObject| each(object.read());
             return self.lister.each(&Kind::NODES, Scope::ALL, take).await;
         }
+        // One that is not there keeps the others from nothing.
+        let mut all = Asked::Read(());
         for name in self.nodes.clone() {
             let asked = self.lister.get(&Kind::NODES, &name).await;
             let asked = asked.map(|object: NodeObject| each(object.read()));
-            if asked.read().is_none() {
-                return asked;
+            if asked.read().is_none() && all.read().is_some() {
+                all = asked;
             }
         }
-        Asked::Read(())
+        all
     }
 
     /// The pods that concern GPUs and have not ended well, one by one: those of the nodes that are
