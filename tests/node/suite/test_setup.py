@@ -88,11 +88,11 @@ class Setup(Case):
         cls.operator = Operator()
         cls.addClassCleanup(cls.operator.remove)
         cls.operator.install()
-        cls.began = time.monotonic()
 
     def setUp(self):
         super().setUp()
         self.addCleanup(self.restore)
+        self.offers(4)
 
     def restore(self):
         """The set-up as it is shipped."""
