@@ -60,9 +60,9 @@ class Operator:
         self.overlay("any")
         node.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/gpu-operator", "--timeout=60s")
 
-    def overlay(self, name):
+    def overlay(self, name, folder=SHIPPED):
         """Applies a set-up as it is shipped, as its README says."""
-        node.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(SHIPPED / "overlays" / name))
+        node.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(folder / "overlays" / name))
         self.rolled_out()
 
     def remove(self):
