@@ -49,18 +49,20 @@ class Operator:
         node.kubectl("apply", "-f", str(FILES / "crd.yaml"))
         node.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/clusterpolicies.nvidia.com")
         node.kubectl("apply", "-f", str(FILES / "objects.yaml"))
-        node.apply({"apiVersion": "nvidia.com/v1", "kind": "ClusterPolicy", "metadata": {"name": POLICY}, "spec": {
+        # By Helm, so that an overlay, which names a few fields, leaves the others alone.
+        policy = {"apiVersion": "nvidia.com/v1", "kind": "ClusterPolicy", "metadata": {"name": POLICY}, "spec": {
             "devicePlugin": {"enabled": True}, "gfd": {"enabled": False}, "mig": {"strategy": "none"},
-            "daemonsets": {"updateStrategy": "RollingUpdate"}, "operator": {"runtimeClass": "nvidia"}}})
+            "daemonsets": {"updateStrategy": "RollingUpdate"}, "operator": {"runtimeClass": "nvidia"}}}
+        node.kubectl("create", "--field-manager=helm", "-f", "-", stdin=json.dumps(policy))
         status = {"status": {"state": "ready", "namespace": NAMESPACE}}
         node.kubectl("patch", "clusterpolicy", POLICY, "--subresource=status", "--type=merge", "-p", json.dumps(status))
         node.kubectl("label", "node", node.NAME, *[f"{key}={value}" for key, value in LABELS.items()])
         self.overlay("any")
         node.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/gpu-operator", "--timeout=60s")
 
-    def overlay(self, name):
+    def overlay(self, name, folder=SHIPPED):
         """Applies a set-up as it is shipped, as its README says."""
-        node.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(SHIPPED / "overlays" / name))
+        node.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(folder / "overlays" / name))
         self.rolled_out()
 
     def remove(self):

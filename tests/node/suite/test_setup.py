@@ -4,6 +4,8 @@ on a real API server and kubelet. What NVIDIA's operator does is done by operato
 import calendar
 import json
 import os
+import pathlib
+import shutil
 import subprocess
 import tempfile
 import time
@@ -12,7 +14,7 @@ import urllib.request
 import node
 from fixture import Case
 from node import container, pod
-from operator_standin import CONFIG_LABEL, NAMESPACE, PLUGIN, POLICY, Operator
+from operator_standin import CONFIG_LABEL, NAMESPACE, PLUGIN, POLICY, SHIPPED, Operator
 from test_change import value
 from truth import MIB
 
@@ -88,11 +90,11 @@ class Setup(Case):
         cls.operator = Operator()
         cls.addClassCleanup(cls.operator.remove)
         cls.operator.install()
-        cls.began = time.monotonic()
 
     def setUp(self):
         super().setUp()
         self.addCleanup(self.restore)
+        self.offers(4)
 
     def restore(self):
         """The set-up as it is shipped."""
@@ -292,6 +294,23 @@ class Setup(Case):
         self.assertNotIn("error", {finding["severity"] for finding in Checked().findings})
         self.eventually("the agent's findings to end", lambda: not self.agent_finds("mig_with_strategy_none"), 120)
 
+    def test_an_edit_that_cannot_be_missed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = pathlib.Path(folder) / "time-slicing"
+            shutil.copytree(SHIPPED, copy)
+            self.operator.overlay("hashed", copy)
+            self.addCleanup(lambda: node.kubectl("-n", NAMESPACE, "delete", *[
+                f"configmap/{one['metadata']['name']}" for one in node.get("configmaps", "-n", NAMESPACE)
+                if one["metadata"]["name"].startswith(f"{CONFIG_MAP}-")]))
+            self.offers(4)
+            self.nothing_found()
+            edited = copy / "overlays" / "hashed" / "profiles" / "any.yaml"
+            edited.write_text(edited.read_text().replace("replicas: 4", "replicas: 5"))
+            self.operator.overlay("hashed", copy)
+        # Nobody restarts anything.
+        self.offers(5)
+        self.nothing_found()
+
     # --- of tenants: no set-up mends them, and the agent tells ------------------------------------
 
     def agent_finds(self, code):
@@ -340,6 +359,43 @@ class Setup(Case):
         self.assertEqual(list(found), ["default/noisy"])
         self.assertIn("a short request of default/service waits", found["default/noisy"]["evidence"])
         self.assertIn("keep the two apart", found["default/noisy"]["mend"])
+
+    # --- tried -----------------------------------------------------------------------------------
+
+    def tried(self, *words):
+        """Status and words of `check --functional`, which leaves nothing behind."""
+        words = [str(PROGRAM), "check", "--functional", "--output", "json", *words]
+        done = subprocess.run(words, text=True, capture_output=True, timeout=180)
+        self.assertTrue(done.stdout, done.stderr)
+        said = json.loads(done.stdout)
+        self.assertEqual(said["left_behind"], [], said)
+        self.assertEqual(node.get("pods", "-A", "-l", "app.kubernetes.io/name=slicewatch-check-functional"), [])
+        return done.returncode, said
+
+    def test_the_trial_finds_two_pods_on_one_card_and_the_agent_agrees(self):
+        status, said = self.tried()
+        self.assertEqual((status, said["outcome"], said["agent_agrees"], said["code"]), (0, "shared", True, None), said)
+        self.assertEqual(len(said["pods"]), len(node.gpus()) + 1)
+        self.assertIn(said["shared_gpu"], node.gpus())
+
+    def test_a_trial_whose_second_pod_waits_says_why(self):
+        everything = deployment("everything")
+        everything["spec"]["replicas"] = 4 * len(node.gpus()) - 1
+        node.apply(everything)
+        self.addCleanup(node.kubectl, "delete", "deployment/everything", "--wait=true", "--cascade=foreground")
+        node.kubectl("rollout", "status", "deployment/everything", "--timeout=120s")
+        status, said = self.tried("--wait", "15s")
+        self.assertEqual((status, said["outcome"], said["code"]), (1, "not_shared", "functional_not_shared"), said)
+        self.assertIn(f"Insufficient {node.GPU}", str([one["why"] for one in said["pods"]]))
+        self.assertEqual([one["running"] for one in said["pods"]].count(True), 1)
+
+    def test_a_trial_that_a_quota_prevents_says_so(self):
+        node.kubectl("create", "namespace", "tight")
+        self.addCleanup(node.kubectl, "delete", "namespace", "tight")
+        node.kubectl("-n", "tight", "create", "quota", "none", "--hard=pods=1")
+        status, said = self.tried("--functional-namespace", "tight")
+        self.assertEqual((status, said["outcome"], said["code"]), (2, "not_tried", "functional_prevented"), said)
+        self.assertIn("exceeded quota: none", str(said["words"]))
 
     # --- who may not look, and who looks for ever ---------------------------------------------------
 
