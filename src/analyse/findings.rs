@@ -4,7 +4,7 @@
 //! says of a subject that something is so, that it is nearly so, or that it cannot be told; silence
 //! is *not so*. [`Code`] says how long a thing must be so before it is a finding, and how long it
 //! must not be so before it is none any more: see [`codes`]. What is not known is never a finding,
-//! and ends one after half a minute.
+//! and ends one after [`BLIND`], or what [`Code`] says.
 //!
 //! The cost of a snapshot is linear in its rows.
 
@@ -20,8 +20,8 @@ mod sources;
 mod tenants;
 mod words;
 
-pub use code::{Code, codes};
-pub use held::{BLIND, MOST_OF_A_CODE};
+pub use code::{BLIND, Code, codes};
+pub use held::MOST_OF_A_CODE;
 
 use held::Holding;
 use memory::Isolation;

@@ -193,7 +193,9 @@ fn look(
         match &it {
             Some(it) => {
                 let map = it.map();
-                let others = map.is_some_and(|map| chosen.contains(&(it.namespace, map)));
+                // Those that were not looked at may choose so.
+                let unseen = !cluster.setup.only_nodes.is_empty();
+                let others = unseen || map.is_some_and(|map| chosen.contains(&(it.namespace, map)));
                 on_node::rules(it, others, found);
             }
             None if !served(cluster, name) => on_node::no_pod(cluster, name, node, found),
@@ -223,6 +225,7 @@ fn unknown(name: &str, node: &Node) -> NodeInForce {
         from: None,
         sharing: None,
         resource: node.gpu_name().map(str::to_owned),
+        takes_pods: node.takes_pods(),
         gpus: node.gpus(),
         replicas: None,
         expected: None,

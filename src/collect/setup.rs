@@ -6,9 +6,9 @@
 //! nothing: it is told as what it is, [`Asked::Refused`]. A server that is gone is not asked again
 //! in the same pass.
 //!
-//! Lists come in pages, and of a page no more than one object is held as text. Of nodes and pods
-//! nothing is kept at all: they go to whoever asked, one by one. Environment variables of pods that
-//! are not the plugin's are never looked at.
+//! Lists come in pages, and of a page no more than one object is held as text. Of nodes, and of pods
+//! that ask for GPUs, nothing is kept at all: they go to whoever asked, one by one. Environment
+//! variables of pods that are not the plugin's are never looked at.
 
 mod config_map;
 mod error;
@@ -156,18 +156,7 @@ impl SetupReader {
             let take = |object: DaemonSetObject| sets.take(object);
             self.lister.all(&Kind::DAEMON_SETS, scope, take).await
         };
-        let operator_namespace = self
-            .namespace
-            .clone()
-            .filter(|_| has_operator(&policies, &daemon_sets))
-            .or_else(|| {
-                let of_policy = policies.read()?.iter().find_map(|it| it.namespace.clone());
-                of_policy.or_else(|| {
-                    let mut sets = daemon_sets.read()?.iter();
-                    sets.find(|set| set.of_operator)
-                        .map(|set| set.namespace.clone())
-                })
-            });
+        let operator_namespace = self.operator_namespace(&policies, &daemon_sets);
         let operators = self.operators(operator_namespace.as_deref()).await;
         let operator_namespace = operator_namespace.or_else(|| {
             let operator = operators.read()?.first()?;
@@ -178,7 +167,13 @@ impl SetupReader {
         namespaces.extend(self.namespace.clone());
         let found = daemon_sets.read().into_iter().flatten();
         namespaces.extend(found.map(|set| set.namespace.clone()));
-        let plugin_pods = self.plugin_pods(&sets).await;
+        let usual = self.namespace.as_ref().or(operator_namespace.as_ref());
+        let plugin_pods = match (&daemon_sets, usual) {
+            (Asked::Read(_), _) => self.plugin_pods(&sets).await,
+            (_, Some(namespace)) => self.plugin_pods(&Sets::unread(namespace)).await,
+            // Not known to be none.
+            (unread, None) => unread.clone().map(|_| Vec::new()),
+        };
         let mut config_maps = BTreeMap::new();
         for namespace in namespaces {
             let wanted = Wanted::new(
@@ -209,6 +204,22 @@ impl SetupReader {
             config_maps,
             runtime_classes,
         }
+    }
+
+    /// Where the operator's operands are: as its policy says, or as its DaemonSets do. The namespace
+    /// that was given may be that of a plugin without the operator.
+    fn operator_namespace(
+        &self,
+        policies: &Asked<Vec<ClusterPolicy>>,
+        daemon_sets: &Asked<Vec<PluginDaemonSet>>,
+    ) -> Option<String> {
+        let policies = policies.read().map_or(&[][..], Vec::as_slice);
+        let sets = daemon_sets.read().map_or(&[][..], Vec::as_slice);
+        let by_policy = policies.iter().find_map(|it| it.namespace.clone());
+        let by_set = || sets.iter().find(|set| set.of_operator);
+        by_policy
+            .or_else(|| by_set().map(|set| set.namespace.clone()))
+            .or_else(|| self.namespace.clone().filter(|_| !policies.is_empty()))
     }
 
     /// The operator runs where its operands do; where these are not known it is looked for by label.
@@ -266,14 +277,16 @@ impl SetupReader {
             let take = |object: NodeObject| each(object.read());
             return self.lister.each(&Kind::NODES, Scope::ALL, take).await;
         }
+        // One that is not there keeps the others from nothing.
+        let mut all = Asked::Read(());
         for name in self.nodes.clone() {
             let asked = self.lister.get(&Kind::NODES, &name).await;
             let asked = asked.map(|object: NodeObject| each(object.read()));
-            if asked.read().is_none() {
-                return asked;
+            if asked.read().is_none() && all.read().is_some() {
+                all = asked;
             }
         }
-        Asked::Read(())
+        all
     }
 
     /// The pods that concern GPUs and have not ended well, one by one: those of the nodes that are
@@ -304,16 +317,6 @@ impl SetupReader {
         }
         Asked::Read(())
     }
-}
-
-/// Whether there are signs of the operator: else the namespace that was given is the plugin's.
-fn has_operator(
-    policies: &Asked<Vec<ClusterPolicy>>,
-    daemon_sets: &Asked<Vec<PluginDaemonSet>>,
-) -> bool {
-    let has_policy = policies.read().is_some_and(|policies| !policies.is_empty());
-    let sets = daemon_sets.read().into_iter().flatten();
-    has_policy || sets.into_iter().any(|set| set.of_operator)
 }
 
 /// The field selector of a node's pods.

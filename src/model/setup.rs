@@ -305,7 +305,7 @@ pub struct PodRead {
     pub reason: Option<String>,
     /// `status.message`; cut to 512 bytes.
     pub message: Option<String>,
-    /// Message of the condition `PodScheduled` where it is false; cut to 512 bytes.
+    /// Message of the condition `PodScheduled` where it is false; cut to 4 KiB.
     pub unscheduled: Option<String>,
     /// Those that ask for `nvidia.com/*`.
     pub containers: Vec<PodContainer>,
@@ -403,6 +403,8 @@ pub struct NodeInForce {
     pub from: Option<KeyFrom>,
     /// `none`, `time-slicing` or `mps`, as the profile says.
     pub sharing: Option<&'static str>,
+    /// Ready, as far as it says, and not cordoned.
+    pub takes_pods: bool,
     /// As advertised, such as `nvidia.com/gpu.shared`.
     pub resource: Option<String>,
     /// GPUs, by the label `nvidia.com/gpu.count`.

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+/// Pods by name, and the GPU of each that runs.
+pub(crate) type Placed = BTreeMap<String, Option<&'static str>>;
+
 /// What the pods of a trial meet.
 pub(crate) struct Trials {
     /// UUIDs of the node's GPUs, which are given in turn.
@@ -19,9 +22,9 @@ pub(crate) struct Trials {
     /// The pods' own words: `None` where they say nothing.
     pub(crate) says: fn(&str) -> Option<Value>,
     /// What the agent shows, of the pods and their GPUs; `None`: it may not be asked.
-    pub(crate) agent: Option<fn(&BTreeMap<String, Option<&'static str>>) -> Value>,
+    pub(crate) agent: Option<fn(&Placed) -> Value>,
     /// The pods that are there, and the GPUs of those that run.
-    pub(crate) pods: BTreeMap<String, Option<&'static str>>,
+    pub(crate) pods: Placed,
     /// Objects as they were asked for.
     pub(crate) made: Vec<Value>,
 }

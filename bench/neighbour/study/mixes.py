@@ -47,7 +47,7 @@ WORDS = {
 # for and it does not itself: the fewer, the better they compare.
 SHORT = {"kernel_ms": 0.1, "gaps": "exponential"}
 # From an answer to its next request, on the mean. Who asks again soon after its own turn finds the
-# others' just begun, and so waits longer than one who comes at any time: 12 % beside three heavy
+# others' just begun, and so waits longer than one who comes at any time: 7 % beside three heavy
 # neighbours, whose circle takes 7 ms, with a gap of 10 ms. Half a circle is to be little beside it.
 SHORT_GAP_MS = 50
 SHORT_OWN_SECONDS = 0.0001

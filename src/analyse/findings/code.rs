@@ -4,13 +4,19 @@ use std::time::Duration;
 
 use crate::model::Severity;
 
+/// How long a finding lasts without knowing, where what tells of it is not known to restart.
+pub const BLIND: Duration = Duration::from_secs(30);
 const NOW: Duration = Duration::ZERO;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Labels, allocatable and grants come by ways of their own: feature discovery looks once a minute,
 /// and so does the agent at its node. A restart of the plugin is over by then too.
 const SETTLED: Duration = Duration::from_secs(180);
+/// A kubelet or plugin that restarts tells nothing, or less than there is, for up to a minute.
+const RESTARTED: Duration = Duration::from_secs(90);
 /// So long nothing of it was seen, before what comes and goes with the load is taken back.
 const CALM: Duration = Duration::from_secs(300);
+/// Judged by the minute: one that tells nothing is bridged, a second one is not.
+const UNJUDGED: Duration = Duration::from_secs(90);
 /// What happened once is told for so long.
 const REMEMBERED: Duration = Duration::from_secs(900);
 /// Who was alone for so long will not be joined by the next pod of a rollout.
@@ -26,10 +32,12 @@ pub struct Code {
     pub raise_after: Duration,
     /// It must not be so for this long without a break.
     pub clear_after: Duration,
+    /// After so long without knowing, it is a finding no more, and what led to one is forgotten.
+    pub blind_after: Duration,
 }
 
 macro_rules! codes {
-    ($($constant:ident = $name:literal $severity:ident, $raise:expr, $clear:expr;)*) => {
+    ($($constant:ident = $name:literal $severity:ident, $raise:expr, $clear:expr, $blind:expr;)*) => {
         $(
             #[doc = concat!("`", $name, "`")]
             pub(super) const $constant: Code = Code {
@@ -37,6 +45,7 @@ macro_rules! codes {
                 severity: Severity::$severity,
                 raise_after: $raise,
                 clear_after: $clear,
+                blind_after: $blind,
             };
         )*
 
@@ -48,24 +57,24 @@ macro_rules! codes {
 }
 
 codes! {
-    SHARING_NOT_IN_FORCE = "sharing_not_in_force" Error, SETTLED, NOW;
-    LABELS_OUT_OF_DATE = "labels_out_of_date" Warning, SETTLED, NOW;
-    MIG_WITH_STRATEGY_NONE = "mig_with_strategy_none" Error, SETTLED, NOW;
-    GRANTED_OVER_ADVERTISED = "granted_over_advertised" Warning, SETTLED, NOW;
-    REQUEST_GREATER_THAN_ONE = "request_greater_than_one" Warning, MINUTE, NOW;
-    CONTAINERS_REQUEST_ONE_EACH = "containers_request_one_each" Warning, MINUTE, NOW;
-    REPLICA_SHARES_NOTHING = "replica_shares_nothing" Info, LONG, NOW;
-    FAULT_DOMAIN_SHARED = "fault_domain_shared" Info, MINUTE, CALM;
-    PROCESS_WITHOUT_ALLOCATION = "process_without_allocation" Warning, MINUTE, MINUTE;
-    TENANT_OVER_FAIR_SHARE = "tenant_over_fair_share" Warning, MINUTE, CALM;
-    REPLICAS_TREATED_AS_ISOLATED = "replicas_treated_as_isolated" Warning, NOW, REMEMBERED;
-    NOISY_NEIGHBOUR = "noisy_neighbour" Warning, Duration::from_secs(110), CALM;
-    HOST_PID_NAMESPACE_MISSING = "host_pid_namespace_missing" Error, NOW, NOW;
-    KUBELET_SOCKET_REFUSED = "kubelet_socket_refused" Warning, NOW, NOW;
-    CLUSTER_ACCESS_REFUSED = "cluster_access_refused" Warning, NOW, NOW;
-    CLUSTER_NOT_ASKED = "cluster_not_asked" Warning, NOW, NOW;
-    NVML_LIBRARY_MISSING = "nvml_library_missing" Error, NOW, NOW;
-    TOO_MANY_FINDINGS = "too_many_findings" Info, NOW, NOW;
+    SHARING_NOT_IN_FORCE = "sharing_not_in_force" Error, SETTLED, NOW, BLIND;
+    LABELS_OUT_OF_DATE = "labels_out_of_date" Warning, SETTLED, NOW, BLIND;
+    MIG_WITH_STRATEGY_NONE = "mig_with_strategy_none" Error, SETTLED, NOW, BLIND;
+    GRANTED_OVER_ADVERTISED = "granted_over_advertised" Warning, SETTLED, RESTARTED, RESTARTED;
+    REQUEST_GREATER_THAN_ONE = "request_greater_than_one" Warning, MINUTE, RESTARTED, RESTARTED;
+    CONTAINERS_REQUEST_ONE_EACH = "containers_request_one_each" Warning, MINUTE, RESTARTED, RESTARTED;
+    REPLICA_SHARES_NOTHING = "replica_shares_nothing" Info, LONG, RESTARTED, RESTARTED;
+    FAULT_DOMAIN_SHARED = "fault_domain_shared" Info, MINUTE, CALM, BLIND;
+    PROCESS_WITHOUT_ALLOCATION = "process_without_allocation" Warning, MINUTE, RESTARTED, RESTARTED;
+    TENANT_OVER_FAIR_SHARE = "tenant_over_fair_share" Warning, MINUTE, CALM, BLIND;
+    REPLICAS_TREATED_AS_ISOLATED = "replicas_treated_as_isolated" Warning, NOW, REMEMBERED, BLIND;
+    NOISY_NEIGHBOUR = "noisy_neighbour" Warning, Duration::from_secs(110), CALM, UNJUDGED;
+    HOST_PID_NAMESPACE_MISSING = "host_pid_namespace_missing" Error, NOW, NOW, BLIND;
+    KUBELET_SOCKET_REFUSED = "kubelet_socket_refused" Warning, NOW, NOW, BLIND;
+    CLUSTER_ACCESS_REFUSED = "cluster_access_refused" Warning, NOW, NOW, BLIND;
+    CLUSTER_NOT_ASKED = "cluster_not_asked" Warning, NOW, NOW, BLIND;
+    NVML_LIBRARY_MISSING = "nvml_library_missing" Error, NOW, NOW, BLIND;
+    TOO_MANY_FINDINGS = "too_many_findings" Info, NOW, NOW, BLIND;
 }
 
 #[cfg(test)]

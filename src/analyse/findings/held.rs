@@ -4,13 +4,10 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::code::{Code, TOO_MANY_FINDINGS};
 use crate::model::{Finding, GpuUuid, Moment, PodName, Snapshot, Source};
 
-/// After so long without knowing, a finding ends and what led to one is forgotten.
-pub const BLIND: Duration = Duration::from_secs(30);
 /// Findings of one code. Those that came first stay; how many more there are is a finding.
 pub const MOST_OF_A_CODE: usize = 20;
 
@@ -99,7 +96,7 @@ impl Held {
     /// Takes in a verdict, `None` where it is not so. False where there is nothing to remember.
     fn step(&mut self, code: &Code, verdict: Option<Verdict>, now: Moment) -> bool {
         let is_so = match verdict {
-            Some(Verdict::Unknown) => return now.since(self.known_at) <= BLIND,
+            Some(Verdict::Unknown) => return now.since(self.known_at) <= code.blind_after,
             Some(Verdict::Holds(words)) => {
                 self.words = words;
                 true
@@ -156,7 +153,9 @@ impl Holding {
         let there = Present::new(self.held.keys().map(|(_, subject)| subject), snapshot);
         self.held.retain(|key, (code, held)| {
             let verdict = verdicts.remove(key).map(|(_, verdict)| verdict);
-            there.has(&key.1) && held.step(code, verdict, now)
+            // A pod with a grant and no process is not seen while the kubelet is silent.
+            let unknown = verdict == Some(Verdict::Unknown);
+            (unknown || there.has(&key.1)) && held.step(code, verdict, now)
         });
         for (key, (code, verdict)) in verdicts {
             let Verdict::Holds(words) = verdict else {

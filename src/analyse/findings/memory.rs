@@ -52,11 +52,14 @@ fn over_share(gpu: &GpuView, rows: &[ContainerView]) -> Option<Verdict> {
         ),
         FAIR_SHARE_MEND,
     );
-    let over = u128::from(held.memory.0) * 100 > u128::from(held.share.0) * u128::from(OVER);
-    Some(match over {
+    Some(match is_over(held.memory, held.share) {
         true => Verdict::Holds(words),
         false => Verdict::Nearly(words),
     })
+}
+
+fn is_over(memory: Bytes, share: Bytes) -> bool {
+    u128::from(memory.0) * 100 > u128::from(share.0) * u128::from(OVER)
 }
 
 /// `None` where nothing is granted: there is no share to be over.
@@ -141,8 +144,8 @@ fn hogged(gpu: &GpuView, ended: &BTreeMap<String, u64>) -> Option<Words> {
         Some(Bytes(one.saturating_mul(granted)))
     };
     let over = |row: &&ContainerView| -> Option<Bytes> {
-        let over = row.memory_peak.copied()?.saturating_sub(share(row)?);
-        (over > Bytes(0)).then_some(over)
+        let (peak, share) = (row.memory_peak.copied()?, share(row)?);
+        is_over(peak, share).then(|| peak.saturating_sub(share))
     };
     let with_most = gpu
         .containers

@@ -2,9 +2,10 @@
 //!
 //! Of each container the ledger counts what it suffered of the others' work, with the probes that
 //! say so, and what it inflicted. Over one minute: a pod is an aggressor where another one's short
-//! requests waited a millisecond or more on the mean because of the others, ten times the baseline
-//! at least, and half or more of what the others inflicted is put down to it. Where no probes came,
-//! nobody is.
+//! requests waited a millisecond or more on the mean because of other pods, ten times the baseline
+//! at least, and half or more of what those inflicted is put down to it. The pod's own other
+//! containers' part of a wait is as their part of what all but the waiting one inflicted. Where no
+//! probes came, nobody becomes one, and of who was one it cannot be told.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -75,10 +76,20 @@ fn key(row: &ContainerView) -> Row {
 #[derive(Debug)]
 struct Minute {
     began: Moment,
-    rows: HashMap<Row, Counted>,
+    /// `None`: not known.
+    rows: HashMap<Row, Option<Counted>>,
     /// Put down to no pod.
     nobody: f64,
-    verdicts: Vec<(Subject, Verdict)>,
+    verdicts: Vec<Judged>,
+}
+
+/// What is said of a pod for a minute.
+#[derive(Debug)]
+struct Judged {
+    aggressor: Subject,
+    verdict: Verdict,
+    /// Whose wait says so.
+    victim: Row,
 }
 
 /// All devices.
@@ -99,11 +110,11 @@ impl Neighbours {
                     begin(gpu, snapshot.at, verdicts)
                 }
             };
-            for (subject, verdict) in &minute.verdicts {
+            for judged in &minute.verdicts {
                 seen.push(Seen {
                     code: &NOISY_NEIGHBOUR,
-                    subject: subject.clone(),
-                    verdict: verdict.clone(),
+                    subject: judged.aggressor.clone(),
+                    verdict: judged.verdict.clone(),
                 });
             }
             self.gpus.insert(uuid, minute);
@@ -111,13 +122,11 @@ impl Neighbours {
     }
 }
 
-fn begin(gpu: &GpuView, now: Moment, verdicts: Vec<(Subject, Verdict)>) -> Minute {
+fn begin(gpu: &GpuView, now: Moment, verdicts: Vec<Judged>) -> Minute {
     let rows = gpu.containers.iter();
     Minute {
         began: now,
-        rows: rows
-            .filter_map(|row| Some((key(row), Counted::of(row)?)))
-            .collect(),
+        rows: rows.map(|row| (key(row), Counted::of(row))).collect(),
         nobody: by_nobody(gpu),
         verdicts,
     }
@@ -142,21 +151,27 @@ struct Worst<'a> {
     victims: u32,
 }
 
-fn judged(gpu: &GpuView, minute: &Minute) -> Vec<(Subject, Verdict)> {
-    let rows: Vec<(&ContainerView, Counted)> = gpu
-        .containers
-        .iter()
-        .filter(|row| row.present)
-        .filter_map(|row| {
-            let before = minute.rows.get(&key(row)).copied().unwrap_or_default();
-            Some((row, Counted::of(row)?.since(before)))
-        })
-        .collect();
+fn judged(gpu: &GpuView, minute: &Minute) -> Vec<Judged> {
+    let mut rows: Vec<(&ContainerView, Counted)> = Vec::new();
+    // Of what was there and not known when the minute began, no more than all it has is of this
+    // minute.
+    let mut unplaced = 0.0;
+    for row in gpu.containers.iter().filter(|row| row.present) {
+        let Some(now) = Counted::of(row) else {
+            continue;
+        };
+        match minute.rows.get(&key(row)) {
+            Some(Some(before)) => rows.push((row, now.since(*before))),
+            Some(None) => unplaced += now.inflicted,
+            None => rows.push((row, now)),
+        }
+    }
     let mut inflicted: BTreeMap<(&str, &str), f64> = BTreeMap::new();
     for (row, counted) in &rows {
         *inflicted.entry((&row.namespace, &row.pod)).or_insert(0.0) += counted.inflicted;
     }
-    let all = inflicted.values().sum::<f64>() + (by_nobody(gpu) - minute.nobody).max(0.0);
+    let by_nobody = (by_nobody(gpu) - minute.nobody).max(0.0);
+    let all = inflicted.values().sum::<f64>() + by_nobody + unplaced;
     let mut by_blame: Vec<_> = inflicted.iter().map(|(pod, by)| (*pod, *by)).collect();
     by_blame.sort_by(|a, b| b.1.total_cmp(&a.1));
     let mut aggressors: BTreeMap<(&str, &str), Worst<'_>> = BTreeMap::new();
@@ -168,7 +183,7 @@ fn judged(gpu: &GpuView, minute: &Minute) -> Vec<(Subject, Verdict)> {
         };
         let others = all - inflicted.get(&own).copied().unwrap_or(0.0);
         let part = by / others;
-        let wait = counted.exposed / counted.probes;
+        let wait = counted.exposed / counted.probes * others / (all - counted.inflicted);
         let long = still_long(gpu.canary.baseline).as_secs_f64();
         if counted.probes < LEAST_PROBES || part.is_nan() || part < STILL_MOST || wait < long {
             continue;
@@ -194,16 +209,37 @@ fn judged(gpu: &GpuView, minute: &Minute) -> Vec<(Subject, Verdict)> {
             }
         }
     }
-    aggressors
+    let mut judged: Vec<Judged> = aggressors
         .into_iter()
-        .map(|((namespace, pod), worst)| {
-            let subject = Subject::Pod(PodName {
+        .map(|((namespace, pod), worst)| Judged {
+            aggressor: Subject::Pod(PodName {
                 namespace: namespace.into(),
                 pod: pod.into(),
-            });
-            (subject, verdict(gpu, &format!("{namespace}/{pod}"), &worst))
+            }),
+            verdict: verdict(gpu, &format!("{namespace}/{pod}"), &worst),
+            victim: key(worst.victim),
         })
-        .collect()
+        .collect();
+    for last in &minute.verdicts {
+        let again = judged.iter().any(|this| this.aggressor == last.aggressor);
+        if !again && is_untold(gpu, &rows, &last.victim) {
+            judged.push(Judged {
+                aggressor: last.aggressor.clone(),
+                verdict: Verdict::Unknown,
+                victim: last.victim.clone(),
+            });
+        }
+    }
+    judged
+}
+
+/// Whether a container is there of whose waits too little is known.
+fn is_untold(gpu: &GpuView, rows: &[(&ContainerView, Counted)], victim: &Row) -> bool {
+    let is_it = |row: &ContainerView| row.present && key(row) == *victim;
+    match rows.iter().find(|(row, _)| is_it(row)) {
+        Some((_, counted)) => counted.probes < LEAST_PROBES,
+        None => gpu.containers.iter().any(is_it),
+    }
 }
 
 fn still_long(baseline: Reading<Quantiles>) -> Duration {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::code::{Code, LABELS_OUT_OF_DATE, MIG_WITH_STRATEGY_NONE, SHARING_NOT_IN_FORCE};
 use super::held::{Seen, Subject, Verdict, Words};
-use super::words::{RESTART, listed};
+use super::words::{listed, restart, with_operator};
 use crate::model::{GpuView, NodeFacts, Reading, Snapshot};
 
 const GPU: &str = "nvidia.com/gpu";
@@ -55,6 +55,11 @@ struct Offer {
 
 fn labels(snapshot: &Snapshot, facts: &NodeFacts, seen: &mut Vec<Seen>) {
     let offers = offers(snapshot, facts);
+    if offers.is_empty() && is_blind(snapshot) {
+        for code in [&SHARING_NOT_IN_FORCE, &LABELS_OUT_OF_DATE] {
+            push(seen, code, Subject::Node, Verdict::Unknown);
+        }
+    }
     let strategy = label(facts, STRATEGY);
     let mut not_in_force = Vec::new();
     let mut out_of_date = Vec::new();
@@ -116,9 +121,8 @@ fn labels(snapshot: &Snapshot, facts: &NodeFacts, seen: &mut Vec<Seen>) {
         let words = Words::new(
             format_args!("{}; allocatable {allocatable}", not_in_force.join("; ")),
             format!(
-                "{RESTART}; if that does not help, slicewatch check --node {} says which profile is \
-                 in force, and why",
-                snapshot.node.as_deref().unwrap_or("NAME")
+                "{}; it says which profile is in force too, and why",
+                restart(snapshot)
             ),
         );
         push(
@@ -131,7 +135,7 @@ fn labels(snapshot: &Snapshot, facts: &NodeFacts, seen: &mut Vec<Seen>) {
     if !out_of_date.is_empty() {
         let words = Words::new(
             format_args!("{}; allocatable {allocatable}", out_of_date.join("; ")),
-            RESTART,
+            restart(snapshot),
         );
         push(
             seen,
@@ -140,6 +144,13 @@ fn labels(snapshot: &Snapshot, facts: &NodeFacts, seen: &mut Vec<Seen>) {
             Verdict::Holds(words),
         );
     }
+}
+
+/// Whether what is offered may only not be told: a GPU does not answer, or the kubelet does not.
+fn is_blind(snapshot: &Snapshot) -> bool {
+    let mut devices = snapshot.gpus.iter().chain(&snapshot.mig_cards);
+    let silent = |gpu: &GpuView| matches!(gpu.replicas, Reading::Failed(_));
+    devices.any(|gpu| gpu.up != Reading::Value(())) || snapshot.gpus.iter().any(silent)
 }
 
 fn label<'a>(facts: &'a NodeFacts, name: &str) -> Option<&'a str> {
@@ -220,7 +231,12 @@ fn mig(snapshot: &Snapshot, facts: &NodeFacts, seen: &mut Vec<Seen>) {
     // With strategy none feature discovery sets no such label.
     let strategy = label(facts, MIG_STRATEGY);
     let changing = matches!(label(facts, MIG_STATE), Some("pending" | "rebooting"));
-    if changing || !matches!(strategy, None | Some("none")) {
+    // With strategy none it offers the cards as they stand. Where it offers nothing it may not be
+    // there, and DRA serve the instances.
+    let plugin = facts.capacity.iter().any(|(name, count)| {
+        *count > 0 && (name.starts_with(GPU) || name.starts_with("nvidia.com/mig-"))
+    });
+    if changing || !plugin || !matches!(strategy, None | Some("none")) {
         return;
     }
     for card in &snapshot.mig_cards {
@@ -229,7 +245,14 @@ fn mig(snapshot: &Snapshot, facts: &NodeFacts, seen: &mut Vec<Seen>) {
         let instances: Vec<&GpuView> = snapshot.gpus.iter().filter(of_card).collect();
         let offered = |gpu: &&GpuView| matches!(gpu.replicas, Reading::Value(1..));
         let answers = card.up == Reading::Value(()) && identity.mig_enabled == Some(true);
-        if !answers || instances.iter().any(offered) {
+        let claimed = |gpu: &&GpuView| gpu.containers.iter().any(|row| !row.claims.is_empty());
+        if !answers || instances.iter().any(offered) || instances.iter().any(claimed) {
+            continue;
+        }
+        let untold = |gpu: &&GpuView| matches!(gpu.replicas, Reading::Failed(_));
+        if strategy.is_none() && instances.iter().any(untold) {
+            let card = Subject::Gpu(identity.uuid.clone());
+            push(seen, &MIG_WITH_STRATEGY_NONE, card, Verdict::Unknown);
             continue;
         }
         let words = Words::new(
@@ -240,7 +263,7 @@ fn mig(snapshot: &Snapshot, facts: &NodeFacts, seen: &mut Vec<Seen>) {
                 instances.len(),
                 strategy.unwrap_or("absent, as with strategy none"),
             ),
-            MIG_MEND,
+            with_operator(MIG_MEND, snapshot),
         );
         let card = Subject::Gpu(identity.uuid.clone());
         push(seen, &MIG_WITH_STRATEGY_NONE, card, Verdict::Holds(words));

@@ -12,24 +12,55 @@ use crate::model::snapshot::Owner;
 use crate::model::{ContainerView, GpuView, Reading, Remainder, Sharing, Snapshot};
 
 pub(super) fn look(snapshot: &Snapshot, seen: &mut Vec<Seen>) {
-    let offers = |gpu: &GpuView| matches!(gpu.replicas, Reading::Value(1..));
-    let any_offered = snapshot.gpus.iter().any(offers);
+    let any_offered = any_offered(snapshot);
     for gpu in &snapshot.gpus {
-        granted_over_advertised(gpu, any_offered, seen);
+        if is_untold(gpu, any_offered) {
+            untold(gpu, seen);
+            continue;
+        }
+        granted_over_advertised(gpu, seen);
         replica_shares_nothing(gpu, seen);
         one_each(gpu, seen);
     }
     greater_than_one(snapshot, seen);
 }
 
-/// `any_offered`: the kubelet tells what is offered of another device, so that silence means
-/// nothing.
-fn granted_over_advertised(gpu: &GpuView, any_offered: bool, seen: &mut Vec<Seen>) {
-    let advertised = match gpu.replicas {
-        Reading::Value(advertised) => advertised,
-        Reading::Unsupported if any_offered => 0,
-        _ => return,
+/// Whether the kubelet tells what is offered of any device.
+pub(super) fn any_offered(snapshot: &Snapshot) -> bool {
+    let offers = |gpu: &GpuView| matches!(gpu.replicas, Reading::Value(1..));
+    snapshot.gpus.iter().any(offers)
+}
+
+/// Whether nobody can say what is offered of this device: the kubelet is silent, or it tells of no
+/// device at all, as while the plugin restarts.
+pub(super) fn is_untold(gpu: &GpuView, any_offered: bool) -> bool {
+    match gpu.replicas {
+        Reading::Value(_) => false,
+        Reading::Unsupported => !any_offered,
+        Reading::Failed(_) => true,
+    }
+}
+
+/// Nothing can be said of grants here.
+fn untold(gpu: &GpuView, seen: &mut Vec<Seen>) {
+    let mut push = |code, subject| {
+        seen.push(Seen {
+            code,
+            subject,
+            verdict: Verdict::Unknown,
+        });
     };
+    push(&GRANTED_OVER_ADVERTISED, of_gpu(gpu));
+    push(&REPLICA_SHARES_NOTHING, of_gpu(gpu));
+    for rows in pods(gpu) {
+        push(&REQUEST_GREATER_THAN_ONE, of_pod(&rows[0]));
+        push(&CONTAINERS_REQUEST_ONE_EACH, of_pod(&rows[0]));
+    }
+}
+
+/// Of a device that is not offered while others are, nothing is.
+fn granted_over_advertised(gpu: &GpuView, seen: &mut Vec<Seen>) {
+    let advertised = gpu.replicas.copied().unwrap_or(0);
     let Reading::Value(granted) = gpu.replicas_allocated else {
         return;
     };
@@ -74,8 +105,7 @@ fn is_time_sliced(gpu: &GpuView) -> bool {
 
 /// One pod alone on a GPU that is offered to many.
 fn replica_shares_nothing(gpu: &GpuView, seen: &mut Vec<Seen>) {
-    let (Reading::Value(offered), Reading::Value(granted), Reading::Value(_)) =
-        (gpu.replicas, gpu.replicas_allocated, gpu.tenants)
+    let (Reading::Value(offered), Reading::Value(granted)) = (gpu.replicas, gpu.replicas_allocated)
     else {
         return;
     };
@@ -86,6 +116,14 @@ fn replica_shares_nothing(gpu: &GpuView, seen: &mut Vec<Seen>) {
     // Somebody else's process, known or not.
     let other = |owner| matches!(owner, Owner::Unattributed(rest) if rest != Remainder::Canary);
     if !is_time_sliced(gpu) || gpu.processes.iter().any(|process| other(process.owner)) {
+        return;
+    }
+    if matches!(gpu.tenants, Reading::Failed(_)) {
+        seen.push(Seen {
+            code: &REPLICA_SHARES_NOTHING,
+            subject: of_gpu(gpu),
+            verdict: Verdict::Unknown,
+        });
         return;
     }
     let words = Words::new(
@@ -130,7 +168,7 @@ fn one_each(gpu: &GpuView, seen: &mut Vec<Seen>) {
     }
 }
 
-/// Containers that were granted several replicas of one resource.
+/// Containers that were granted several replicas of one resource, and fewer GPUs.
 fn greater_than_one(snapshot: &Snapshot, seen: &mut Vec<Seen>) {
     type Key<'a> = (&'a str, &'a str, &'a str, Option<&'a str>);
     let mut granted: HashMap<Key<'_>, (u32, Vec<&GpuView>, &ContainerView)> = HashMap::new();
@@ -144,14 +182,15 @@ fn greater_than_one(snapshot: &Snapshot, seen: &mut Vec<Seen>) {
         }
     }
     for ((_, _, container, profile), (sum, gpus, row)) in granted {
-        if sum < 2 {
+        // One of each of several GPUs do add.
+        if sum as usize <= gpus.len() {
             continue;
         }
         let resource = whole_gpus(snapshot.node_facts.value().map(AsRef::as_ref));
         let words = Words::new(
             format_args!(
-                "container {container} was granted {sum} replicas, of {}: they add neither time nor \
-                 memory to one",
+                "container {container} was granted {sum} replicas, of {}: those of one GPU add neither \
+                 time nor memory to one another",
                 listed(gpus.iter().map(|gpu| &gpu.identity.uuid))
             ),
             ask_for_one(row, resource.filter(|_| profile.is_none())),

@@ -1,10 +1,11 @@
 //! Who is on a GPU: without a grant, or together with whom.
 
 use std::cell::LazyCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::code::{FAULT_DOMAIN_SHARED, PROCESS_WITHOUT_ALLOCATION};
 use super::held::{Seen, Verdict, Words};
+use super::shares::{any_offered, is_untold};
 use super::words::{listed, of_gpu, of_pod, pods};
 use crate::model::snapshot::Owner;
 use crate::model::{
@@ -16,8 +17,9 @@ const MPS_SERVER: &str = "nvidia-cuda-mps";
 
 pub(super) fn look(snapshot: &Snapshot, seen: &mut Vec<Seen>) {
     ungranted_pods(snapshot, seen);
+    let any_offered = any_offered(snapshot);
     for gpu in &snapshot.gpus {
-        host_processes(gpu, seen);
+        host_processes(gpu, any_offered, seen);
         fault_domain(gpu, seen);
     }
 }
@@ -27,18 +29,31 @@ pub(super) fn look(snapshot: &Snapshot, seen: &mut Vec<Seen>) {
 fn ungranted_pods(snapshot: &Snapshot, seen: &mut Vec<Seen>) {
     // Made where one is found, which is seldom.
     let elsewhere = LazyCell::new(|| granted(snapshot));
-    let ungranted = |row: &&ContainerView| {
+    let suspect = |row: &ContainerView| {
         row.present
             && row.processes > 0
-            && row.replicas == Reading::Value(0)
+            && !matches!(row.replicas, Reading::Value(1..))
             && !row.container.is_empty()
             && row.claims.is_empty()
     };
     let rows = snapshot.gpus.iter().flat_map(|gpu| {
-        let rows = pods(gpu).filter_map(|rows| rows.iter().find(ungranted));
-        rows.map(move |row| (gpu, row))
+        let servers = mps_servers(gpu);
+        pods(gpu).filter_map(move |rows| {
+            let mut rows = rows.iter().filter(|row| suspect(row));
+            let row = rows.find(|row| !servers.contains(&names(row)))?;
+            Some((gpu, row))
+        })
     });
     for (gpu, row) in rows {
+        // A grant that is not told, or names of processes that are not.
+        if row.replicas != Reading::Value(0) || matches!(gpu.tenants, Reading::Failed(_)) {
+            seen.push(Seen {
+                code: &PROCESS_WITHOUT_ALLOCATION,
+                subject: of_pod(row),
+                verdict: Verdict::Unknown,
+            });
+            continue;
+        }
         let granted = match elsewhere.get(&names(row)) {
             Some(gpus) => listed(gpus),
             None => "no GPU".to_owned(),
@@ -69,8 +84,32 @@ fn memory(memory: Reading<Bytes>) -> String {
     }
 }
 
+/// Namespace, pod and container.
+type Names<'a> = (&'a str, &'a str, &'a str);
+
+/// Containers all of whose processes here are MPS's server, which works for others with their
+/// grants: NVIDIA's plugin runs it in a pod without one.
+fn mps_servers(gpu: &GpuView) -> HashSet<Names<'_>> {
+    let of = |server: bool| {
+        let processes = gpu.processes.iter();
+        processes
+            .filter(move |process| (&*process.name == MPS_SERVER) == server)
+            .filter_map(|process| match process.owner {
+                Owner::Container(index) => gpu.containers.get(index).map(names),
+                Owner::Unattributed(_) => None,
+            })
+    };
+    let mut servers: HashSet<_> = of(true).collect();
+    if !servers.is_empty() {
+        for other in of(false) {
+            servers.remove(&other);
+        }
+    }
+    servers
+}
+
 /// The GPUs that each container was granted replicas of.
-type Granted<'a> = HashMap<(&'a str, &'a str, &'a str), Vec<&'a GpuUuid>>;
+type Granted<'a> = HashMap<Names<'a>, Vec<&'a GpuUuid>>;
 
 fn granted(snapshot: &Snapshot) -> Granted<'_> {
     let mut granted = Granted::new();
@@ -85,12 +124,20 @@ fn granted(snapshot: &Snapshot) -> Granted<'_> {
     granted
 }
 
-fn names(row: &ContainerView) -> (&str, &str, &str) {
+fn names(row: &ContainerView) -> Names<'_> {
     (&row.namespace, &row.pod, &row.container)
 }
 
 /// Processes of the host on a GPU that the plugin offers to pods.
-fn host_processes(gpu: &GpuView, seen: &mut Vec<Seen>) {
+fn host_processes(gpu: &GpuView, any_offered: bool, seen: &mut Vec<Seen>) {
+    if is_untold(gpu, any_offered) || matches!(gpu.tenants, Reading::Failed(_)) {
+        seen.push(Seen {
+            code: &PROCESS_WITHOUT_ALLOCATION,
+            subject: of_gpu(gpu),
+            verdict: Verdict::Unknown,
+        });
+        return;
+    }
     if !matches!(gpu.replicas, Reading::Value(1..)) {
         return;
     }
@@ -125,7 +172,18 @@ fn fault_domain(gpu: &GpuView, seen: &mut Vec<Seen>) {
     if !matches!(gpu.sharing, Sharing::TimeSlicing | Sharing::Mps) {
         return;
     }
+    // Without a list nobody can tell which of them is MPS's own.
+    if gpu.sharing == Sharing::Mps && matches!(gpu.tenants, Reading::Failed(_)) {
+        seen.push(Seen {
+            code: &FAULT_DOMAIN_SHARED,
+            subject: of_gpu(gpu),
+            verdict: Verdict::Unknown,
+        });
+        return;
+    }
+    let servers = mps_servers(gpu);
     let there = gpu.containers.iter().filter(|row| row.present);
+    let there = there.filter(|row| !servers.contains(&names(row)));
     let namespaces: BTreeSet<&str> = there.map(|row| &*row.namespace).collect();
     if namespaces.len() < 2 {
         return;

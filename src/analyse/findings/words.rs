@@ -4,14 +4,27 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use super::held::Subject;
-use crate::model::{ContainerView, GpuView, NodeFacts, PodName};
+use crate::model::{ContainerView, GpuView, NodeFacts, PodName, Snapshot};
 
 /// Names told of a list; the others are counted.
 const TOLD: usize = 4;
 
 /// What makes plugin and feature discovery read their configuration again.
-pub(super) const RESTART: &str = "kubectl -n gpu-operator rollout restart \
+const RESTART: &str = "kubectl -n gpu-operator rollout restart \
      daemonset/nvidia-device-plugin-daemonset daemonset/gpu-feature-discovery";
+
+/// [`RESTART`], by the operator's names.
+pub(super) fn restart(snapshot: &Snapshot) -> String {
+    with_operator(RESTART, snapshot)
+}
+
+/// A command with the names that the operator's objects mostly have, and where to learn others.
+pub(super) fn with_operator(command: &str, snapshot: &Snapshot) -> String {
+    format!(
+        "with the operator: {command}; slicewatch check --node {} tells the exact one elsewhere",
+        snapshot.node.as_deref().unwrap_or("NODE")
+    )
+}
 
 /// `a, b, c, d and 3 more`.
 pub(super) fn listed(names: impl IntoIterator<Item = impl Display>) -> String {

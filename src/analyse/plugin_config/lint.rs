@@ -160,6 +160,18 @@ impl Configuration {
     }
 }
 
+fn kind_of(root: &Node) -> Option<&str> {
+    root.get("kind").and_then(|kind| kind.node.text())
+}
+
+/// What a list, as `kubectl get -o yaml` writes it, has.
+fn items(root: &Node) -> Vec<&Node> {
+    match root.get("items").map(|entry| &entry.node.value) {
+        Some(Value::List(items)) => items.iter().map(|item| &**item).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// A file of manifests.
 struct Manifests<'l> {
     text: &'l str,
@@ -180,10 +192,18 @@ impl Manifests<'_> {
                     continue;
                 }
             };
-            let kind = root.get("kind").and_then(|kind| kind.node.text());
-            if kind == Some("ConfigMap") {
+            let kind = kind_of(root);
+            let listed: Vec<&Node> = match kind {
+                Some("List") => items(root),
+                _ => vec![root],
+            };
+            let maps: Vec<&Node> = listed
+                .into_iter()
+                .filter(|root| kind_of(root) == Some("ConfigMap"))
+                .collect();
+            if !maps.is_empty() {
                 any = true;
-                self.config_map(root);
+                maps.into_iter().for_each(|root| self.config_map(root));
             } else if !root.is_null() {
                 self.file.info(
                     "document_skipped",

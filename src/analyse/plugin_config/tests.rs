@@ -103,6 +103,18 @@ fn files_are_told_apart_and_refused_as_a_whole() {
             ],
         ),
         (cm, &[("config_map_empty", 1, 1, "data")]),
+        // As kubectl get -o yaml writes several.
+        (
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n  data:\n",
+            &[("config_map_empty", 6, 3, "data")],
+        ),
+        (
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Secret\n",
+            &[
+                ("document_skipped", 1, 1, "kind"),
+                ("no_config_map", 1, 1, ""),
+            ],
+        ),
         (
             &format!("{cm}data:\n"),
             &[("config_map_empty", 3, 1, "data")],

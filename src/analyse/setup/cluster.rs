@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::mend;
+use super::mend::{self, Release, chart_version};
 use super::profiles::Profiles;
 use super::told::named;
 use crate::model::setup::{
@@ -111,9 +111,14 @@ impl Cluster {
     }
 
     /// The Helm release of the stand-alone plugin in a namespace.
-    pub(super) fn release_in(&self, namespace: &str) -> Option<&str> {
+    pub(super) fn release_in(&self, namespace: &str) -> Option<Release<'_>> {
         let mut sets = self.plugins().filter(|set| set.namespace == namespace);
-        sets.find_map(|set| named(set.release.as_deref()))
+        sets.find_map(|set| {
+            Some(Release {
+                name: named(set.release.as_deref())?,
+                version: set.image.as_deref().and_then(chart_version),
+            })
+        })
     }
 
     /// Names of ConfigMaps that a policy, a DaemonSet or a pod of the plugin names, by namespace.

@@ -6,13 +6,13 @@ use serde_json::json;
 
 use super::cluster::Cluster;
 use super::found::{Found, finding, object, some_of};
-use super::mend::{self, quoted};
+use super::mend::{self, Release, quoted};
 use super::profiles::Sought;
 use super::told::named;
 use super::version::{self, Version};
 use crate::analyse::plugin_config::Sharing;
 use crate::model::Severity;
-use crate::model::setup::{PluginDaemonSet, PluginPod, PluginRole};
+use crate::model::setup::{OperatorDeployment, PluginDaemonSet, PluginPod, PluginRole};
 
 /// `gpu_nodes` are those known to have GPUs, `bare` those of them that offer none.
 pub(super) fn rules(cluster: &Cluster, gpu_nodes: &[&str], bare: &[&str], found: &mut Found) {
@@ -65,10 +65,7 @@ fn operator(cluster: &Cluster, gpu_nodes: &[&str], found: &mut Found) {
                 it.field("clusterpolicies.nvidia.com")
                     .expected("one ClusterPolicy")
                     .found("none")
-                    .mend([format!(
-                        "helm upgrade gpu-operator nvidia/gpu-operator -n {} --reuse-values",
-                        quoted(&operator.namespace)
-                    )]),
+                    .mend([reinstall(operator)]),
             );
         }
         return;
@@ -80,16 +77,13 @@ fn operator(cluster: &Cluster, gpu_nodes: &[&str], found: &mut Found) {
             Severity::Error,
             of_policy,
             "There is a ClusterPolicy and no operator that follows it: a change of it has no \
-             effect, and what the operator made is not kept up.",
+             effect, and what the operator made is not kept up. Install the operator again, with \
+             the values that it had.",
         );
         found.add(
             it.field("Deployment of the operator")
                 .expected("one that is ready")
-                .found("none")
-                .mend([format!(
-                    "helm upgrade --install gpu-operator nvidia/gpu-operator -n {}",
-                    quoted(namespace)
-                )]),
+                .found("none"),
         );
         return;
     }
@@ -165,6 +159,21 @@ fn operator(cluster: &Cluster, gpu_nodes: &[&str], found: &mut Found) {
             )]),
         );
     }
+}
+
+/// The operator's chart once more, of the version that runs.
+fn reinstall(operator: &OperatorDeployment) -> String {
+    let version = operator
+        .image
+        .as_deref()
+        .and_then(|image| image.rsplit_once(":v"));
+    let version = version.map_or(String::new(), |(_, version)| {
+        format!(" --version v{}", quoted(version))
+    });
+    format!(
+        "helm upgrade gpu-operator nvidia/gpu-operator -n {} --reuse-values{version}",
+        quoted(&operator.namespace)
+    )
 }
 
 /// No plugin at all, on nodes that have GPUs.
@@ -376,7 +385,13 @@ fn broken_version(cluster: &Cluster, set: &PluginDaemonSet, found: &mut Found) {
             &policy.name,
             &json!({"spec": {"devicePlugin": {"version": format!("v{good}")}}}),
         )),
-        (None, Some(release)) => Some(mend::helm(release, &set.namespace, &["--version", good])),
+        (None, Some(name)) => {
+            let release = Release {
+                name,
+                version: Some(good),
+            };
+            Some(mend::helm(release, &set.namespace, &[]))
+        }
         (None, None) => Some(format!(
             "kubectl -n {} set image {} {}",
             quoted(&set.namespace),

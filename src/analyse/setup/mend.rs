@@ -72,13 +72,34 @@ pub(super) fn delete<'n>(
     command
 }
 
-/// An upgrade of the stand-alone plugin's release, with its other values as they are.
-pub(super) fn helm(release: &str, namespace: &str, options: &[&str]) -> String {
+/// A Helm release of the stand-alone plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Release<'r> {
+    pub(super) name: &'r str,
+    /// Of its chart.
+    pub(super) version: Option<&'r str>,
+}
+
+/// The version of NVIDIA's chart that has this image: charts and images have the same.
+pub(super) fn chart_version(image: &str) -> Option<&str> {
+    let (_, tag) = image.rsplit_once(":v")?;
+    let version = tag.split('-').next()?;
+    let numbers = version
+        .split('.')
+        .filter(|part| part.parse::<u32>().is_ok());
+    (numbers.count() == 3).then_some(version)
+}
+
+/// An upgrade of the stand-alone plugin's release, with its version and other values as they are.
+pub(super) fn helm(release: Release<'_>, namespace: &str, options: &[&str]) -> String {
     let mut command = format!(
         "helm upgrade {} {CHART} -n {} --reuse-values",
-        quoted(release),
+        quoted(release.name),
         quoted(namespace)
     );
+    if let Some(version) = release.version {
+        command.push_str(&format!(" --version {}", quoted(version)));
+    }
     for option in options {
         command.push(' ');
         command.push_str(&quoted(option));
@@ -98,6 +119,22 @@ pub(super) const fn role_words(role: PluginRole) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chart_has_the_version_of_its_image() {
+        for (image, version) in [
+            ("nvcr.io/nvidia/k8s-device-plugin:v0.18.0", Some("0.18.0")),
+            (
+                "registry:5000/k8s-device-plugin:v0.17.1-ubi9",
+                Some("0.17.1"),
+            ),
+            ("nvcr.io/nvidia/k8s-device-plugin@sha256:abc", None),
+            ("k8s-device-plugin:latest", None),
+            ("k8s-device-plugin:v1", None),
+        ] {
+            assert_eq!(chart_version(image), version, "{image}");
+        }
+    }
 
     #[test]
     fn words_of_the_cluster_cannot_leave_their_quotes() {

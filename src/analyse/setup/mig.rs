@@ -118,7 +118,8 @@ pub(super) fn rules(it: &OnNode<'_>, found: &mut Found) {
                 Severity::Info,
                 object("Node", None, it.name),
                 format!(
-                    "Profile {:?} says migStrategy {}, and {} wins over it.",
+                    "Profile {:?} says migStrategy {}, and {} wins over it: it has no effect, and may \
+                     as well be left out.",
                     it.told.key.unwrap_or_default(),
                     word(profile),
                     from.words()
@@ -127,8 +128,7 @@ pub(super) fn rules(it: &OnNode<'_>, found: &mut Found) {
             .on(it.name)
             .field("flags.migStrategy")
             .expected(word(profile))
-            .found(word(strategy))
-            .mend(policy_strategy(it, word(profile))),
+            .found(word(strategy)),
         );
     }
 }
@@ -140,11 +140,6 @@ fn mps_with_mixed(it: &OnNode<'_>, found: &mut Found) {
         return;
     }
     let key = it.told.key.unwrap_or_default();
-    let mend = match it.strategy.from {
-        From::Policy => policy_strategy(it, "none").into_iter().collect(),
-        // What else sets it is edited where it stands.
-        _ => Vec::new(),
-    };
     found.add(
         finding(
             "mps_with_mig_mixed",
@@ -152,16 +147,15 @@ fn mps_with_mixed(it: &OnNode<'_>, found: &mut Found) {
             object("Node", None, it.name),
             format!(
                 "Profile {key:?} shares by MPS, and the MIG strategy is mixed, by {}: the plugin \
-                 refuses the two together and does not start. Nodes with MIG need a profile of their \
-                 own, without MPS.",
+                 refuses the two together and does not start. Without MIG in this cluster the \
+                 strategy may be none; with it, this node needs a profile without MPS.",
                 it.strategy.from.words()
             ),
         )
         .on(it.name)
         .field("MIG strategy in force")
         .expected("none or single")
-        .found("mixed")
-        .mend(mend),
+        .found("mixed"),
     );
 }
 
@@ -176,6 +170,6 @@ fn set_mixed(it: &OnNode<'_>) -> Vec<String> {
         return vec![patch];
     }
     let release = it.cluster.release_in(it.namespace);
-    let upgrade = |release| mend::helm(release, it.namespace, &["--set", "migStrategy=mixed"]);
+    let upgrade = |it_is| mend::helm(it_is, it.namespace, &["--set", "migStrategy=mixed"]);
     release.map(upgrade).into_iter().collect()
 }

@@ -19,6 +19,7 @@ pub(super) struct Node {
     pub(super) allocatable: Arc<BTreeMap<String, u64>>,
     pub(super) taints: Arc<Vec<String>>,
     pub(super) ready: Option<bool>,
+    pub(super) unschedulable: bool,
 }
 
 /// One of each value that is equal.
@@ -60,6 +61,7 @@ impl Alike {
             allocatable: self.amounts.of(&node.allocatable),
             taints: self.taints.of(&node.taints),
             ready: node.ready,
+            unschedulable: node.unschedulable,
         }
     }
 }
@@ -81,6 +83,11 @@ pub(super) enum Offer {
 }
 
 impl Node {
+    /// Whether new pods may come here.
+    pub(super) fn takes_pods(&self) -> bool {
+        self.ready != Some(false) && !self.unschedulable
+    }
+
     pub(super) fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).map(String::as_str)
     }
@@ -187,8 +194,9 @@ impl Node {
             Some(gpus) => {
                 let expected = gpus.saturating_mul(replicas);
                 let agrees = match replicas {
-                    // Fewer are the plugin's to choose: it leaves out what it cannot offer.
-                    1 => found <= expected && elsewhere == 0,
+                    // Fewer are the plugin's to choose: it leaves out what it cannot offer. None is
+                    // what it offers where it cannot reach the driver.
+                    1 => (found > 0 || gpus == 0) && found <= expected && elsewhere == 0,
                     _ => found == expected && elsewhere == 0,
                 };
                 match agrees {

@@ -112,6 +112,7 @@ impl<'c> OnNode<'c> {
             key: self.told.key.map(str::to_owned),
             from: self.told.from,
             sharing: config.map(|config| config.sharing().label()),
+            takes_pods: self.node.takes_pods(),
             gpus,
             replicas,
             expected: gpus

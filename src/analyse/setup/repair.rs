@@ -1,6 +1,6 @@
 //! Commands that change what makes a pod, or the pod itself where nothing does.
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::mend::{delete, quoted};
 use crate::model::setup::{ObjectRef, PodContainer, PodRead};
@@ -31,28 +31,25 @@ fn deployment<'p>(pod: &PodRead, kind: &str, name: &'p str) -> Option<&'p str> {
 
 /// Has the pod ask for a resource under another name.
 pub(super) fn rename(pod: &PodRead, from: &str, to: &str) -> Vec<String> {
-    let operation = |path: &str| {
-        let from = format!("{path}/{}", escaped(from));
-        let path = format!("{path}/{}", escaped(to));
-        json!({"op": "move", "from": from, "path": path})
+    let change = |it: &PodContainer| {
+        let count = it.limits.get(from).or_else(|| it.requests.get(from));
+        let count = count.map_or(1, |count| *count).to_string();
+        json!({from: null, to: count})
     };
     let asks = |it: &PodContainer| it.limits.contains_key(from) || it.requests.contains_key(from);
     let edit = format!("s#\"{}\":#\"{to}\":#", pattern(from));
-    repair(pod, asks, operation, &edit)
+    repair(pod, asks, change, &edit)
 }
 
 /// Has the pod ask for one of a resource.
 pub(super) fn ask_for_one(pod: &PodRead, resource: &str) -> Vec<String> {
-    let operation = |path: &str| {
-        let path = format!("{path}/{}", escaped(resource));
-        json!({"op": "replace", "path": path, "value": "1"})
-    };
+    let change = |_: &PodContainer| json!({resource: "1"});
     let many = |it: &PodContainer| it.limits.get(resource).is_some_and(|&count| count > 1);
     let edit = format!(
         "s#\"{0}\": \"[0-9]*\"#\"{resource}\": \"1\"#",
         pattern(resource)
     );
-    repair(pod, many, operation, &edit)
+    repair(pod, many, change, &edit)
 }
 
 /// Has all containers but the first ask for none of a resource.
@@ -64,13 +61,10 @@ pub(super) fn ask_once(pod: &PodRead, resource: &str) -> Vec<String> {
         .filter(asking)
         .map(|it| it.index)
         .min();
-    let operation = |path: &str| {
-        let path = format!("{path}/{}", escaped(resource));
-        json!({"op": "remove", "path": path})
-    };
+    let change = |_: &PodContainer| json!({resource: null});
     let others = |it: &PodContainer| asking(&it) && Some(it.index) != first;
     match template(&owner(pod).kind) {
-        Template::Patched { .. } => repair(pod, others, operation, ""),
+        Template::Patched { .. } => repair(pod, others, change, ""),
         // Which of them a person means, no command can choose by itself.
         Template::Fixed | Template::None => Vec::new(),
     }
@@ -97,10 +91,12 @@ fn template(kind: &str) -> Template {
     }
 }
 
+/// Limits and requests alike, which must be equal where a template has both. Containers are found by
+/// name: what injects one of its own may have moved them.
 fn repair(
     pod: &PodRead,
     which: impl Fn(&PodContainer) -> bool,
-    operation: impl Fn(&str) -> serde_json::Value,
+    change: impl Fn(&PodContainer) -> Value,
     edit: &str,
 ) -> Vec<String> {
     let owner = owner(pod);
@@ -108,28 +104,30 @@ fn repair(
     let failed = pod.phase == "Failed";
     match template(&owner.kind) {
         Template::Patched { replaces } => {
-            let list = |init| if init { "initContainers" } else { "containers" };
-            let path = |it: &PodContainer| {
-                format!(
-                    "/spec/template/spec/{}/{}/resources/limits",
-                    list(it.init),
-                    it.index
-                )
-            };
-            let operations: Vec<_> = pod
-                .containers
-                .iter()
-                .filter(|it| which(it))
-                .map(|it| operation(&path(it)))
-                .collect();
-            if operations.is_empty() {
+            let mut spec = Map::new();
+            for it in pod.containers.iter().filter(|it| which(it)) {
+                let list = if it.init {
+                    "initContainers"
+                } else {
+                    "containers"
+                };
+                let change = change(it);
+                let changed =
+                    json!({"name": it.name, "resources": {"limits": change, "requests": change}});
+                let list = spec.entry(list).or_insert_with(|| json!([]));
+                list.as_array_mut()
+                    .into_iter()
+                    .for_each(|list| list.push(changed.clone()));
+            }
+            if spec.is_empty() {
                 return Vec::new();
             }
+            let patch = json!({"spec": {"template": {"spec": spec}}});
             let mut commands = vec![format!(
-                "kubectl -n {namespace} patch {} {} --type json -p {}",
+                "kubectl -n {namespace} patch {} {} -p {}",
                 owner.kind.to_lowercase(),
                 quoted(&owner.name),
-                quoted(&serde_json::Value::Array(operations).to_string())
+                quoted(&patch.to_string())
             )];
             if failed {
                 commands.push(delete_failed(pod));
@@ -159,11 +157,6 @@ fn delete_failed(pod: &PodRead) -> String {
         ),
         None => delete(&pod.namespace, "pod", [pod.name.as_str()]),
     }
-}
-
-/// A resource's name in a JSON pointer.
-fn escaped(resource: &str) -> String {
-    resource.replace('~', "~0").replace('/', "~1")
 }
 
 /// A resource's name in a basic regular expression.

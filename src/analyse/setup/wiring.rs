@@ -313,6 +313,8 @@ fn not_wired(
     }
     let by_operator = cluster.policy().is_some() && namespace == cluster.operator_namespace();
     let mend = match cluster.policy().filter(|_| by_operator) {
+        // Another one is in force, and may be meant.
+        _ if !wired.is_empty() => Vec::new(),
         Some(policy) => vec![mend::patch_plugin_config(
             &policy.name,
             &wired_config(name, map),
@@ -349,7 +351,9 @@ fn wired_config(name: &str, map: &ConfigMap) -> serde_json::Value {
 fn name_by_helm(cluster: &Cluster, namespace: &str, name: &str) -> Vec<String> {
     let value = format!("config.name={name}");
     let release = cluster.release_in(namespace);
-    let upgrade = |release| mend::helm(release, namespace, &["--set", &value]);
+    // The chart refuses a name beside profiles of its own.
+    let options = ["--set", &value, "--set", "config.map=null"];
+    let upgrade = |release| mend::helm(release, namespace, &options);
     release.map(upgrade).into_iter().collect()
 }
 

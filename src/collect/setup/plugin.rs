@@ -71,6 +71,8 @@ pub(super) struct Sets {
     roles: BTreeMap<(String, String), PluginRole>,
     /// Namespaces with label selectors.
     selectors: BTreeSet<(String, String)>,
+    /// Whether there may be more.
+    unread: bool,
 }
 
 impl Sets {
@@ -112,6 +114,15 @@ impl Sets {
             namespace: metadata.namespace,
             name: metadata.name,
         })
+    }
+
+    /// Where DaemonSets cannot be read: pods are known by what they run, in this namespace.
+    pub(super) fn unread(namespace: &str) -> Self {
+        Self {
+            unread: true,
+            selectors: BTreeSet::from([(namespace.to_owned(), String::new())]),
+            ..Self::default()
+        }
     }
 
     /// Where the pods are: namespaces with label selectors, each once.
@@ -197,7 +208,11 @@ impl PluginPodObject {
         } = self;
         let owner = metadata.controller().filter(|it| it.kind == "DaemonSet")?;
         let key = (metadata.namespace(), owner.name.clone());
-        let role = *sets.roles.get(&key)?;
+        let role = match sets.roles.get(&key) {
+            Some(role) => *role,
+            None if sets.unread => spec.main()?.1,
+            None => return None,
+        };
         let ready = condition(status.conditions.as_ref(), "Ready");
         let is_ready = ready.is_some_and(|ready| ready.status == "True");
         let since = ready.and_then(|ready| instant(ready.last_transition_time.as_ref()));

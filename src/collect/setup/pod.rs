@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::shape::{Condition, Metadata, Shape, Strings, condition, gpus, said};
+use super::shape::{Condition, Metadata, Shape, Strings, condition, gpus, said, unscheduled};
 use crate::model::setup::{ControllerRef, PodContainer, PodRead};
 
 #[derive(Debug, Default, Deserialize)]
@@ -82,7 +82,7 @@ impl PodObject {
         if containers.is_empty() && runtime_class.is_none() {
             return None;
         }
-        let unscheduled = condition(status.conditions.as_ref(), "PodScheduled")
+        let waits = condition(status.conditions.as_ref(), "PodScheduled")
             .filter(|condition| condition.status == "False");
         let affinity = spec.affinity.and_then(|affinity| affinity.node_affinity);
         Some(PodRead {
@@ -91,7 +91,7 @@ impl PodObject {
             phase: status.phase,
             reason: said(status.reason.as_ref()),
             message: said(status.message.as_ref()),
-            unscheduled: unscheduled.and_then(|condition| said(condition.message.as_ref())),
+            unscheduled: waits.and_then(|condition| unscheduled(condition.message.as_ref())),
             containers,
             controller: metadata.controller().map(|owner| ControllerRef {
                 kind: owner.kind.clone(),

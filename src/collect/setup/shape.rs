@@ -89,6 +89,13 @@ pub(super) fn cut(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_MESSAGE)].to_owned()
 }
 
+/// The scheduler's words: what it lacks stands behind what each taint keeps away.
+pub(super) fn unscheduled(text: Option<&String>) -> Option<String> {
+    const MAX: usize = 4096;
+    let text = text.filter(|text| !text.is_empty())?;
+    Some(text[..text.floor_char_boundary(MAX)].to_owned())
+}
+
 /// A text that says something.
 pub(super) fn said(text: Option<&String>) -> Option<String> {
     text.filter(|text| !text.is_empty()).map(|text| cut(text))

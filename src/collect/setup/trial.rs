@@ -18,8 +18,10 @@ use crate::model::trial::Witness;
 const MAX_SNAPSHOT: usize = 16 << 20;
 /// Bytes of a witness' log.
 const MAX_LOG: usize = 64 << 10;
-/// Agents at the most: one a node.
-const MAX_AGENTS: u32 = 500;
+/// Pods that are labelled as agents, of which one is looked for.
+const MAX_AGENTS: u32 = 100;
+/// Bytes of their list.
+const MAX_LIST: usize = 16 << 20;
 
 /// A right that the trial needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +84,22 @@ pub struct PodState {
     pub why: Option<String>,
 }
 
+/// Reasons for which a container waits that no time mends.
+const HOPELESS: [&str; 3] = [
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+];
+
+impl PodState {
+    /// Whether it will never run.
+    pub fn is_hopeless(&self) -> bool {
+        let why = self.why.as_deref().unwrap_or_default();
+        matches!(self.phase.as_str(), "Failed" | "Succeeded")
+            || HOPELESS.iter().any(|reason| why.starts_with(reason))
+    }
+}
+
 /// A running agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentPod {
@@ -91,6 +109,8 @@ pub struct AgentPod {
     pub image: String,
     /// Of its container port `metrics`.
     pub port: u16,
+    /// Whether it is probed by HTTPS, and so speaks it.
+    pub tls: bool,
 }
 
 /// Makes, watches and deletes pods in one namespace.
@@ -252,23 +272,25 @@ impl Trial {
         }
     }
 
-    /// The agents of the cluster, as its chart labels them.
+    /// Running agents: the one of a node, or some of them all.
     ///
     /// # Errors
     /// [`TrialError`]: rights to list pods of all namespaces are no part of [`Right::NEEDED`].
-    pub async fn agents(&self) -> Result<Vec<AgentPod>, TrialError> {
+    pub async fn agents(&self, node: Option<&str>) -> Result<Vec<AgentPod>, TrialError> {
         #[derive(Deserialize)]
         struct List {
             items: Vec<PodObject>,
         }
+        let on = node.map_or(String::new(), |node| format!(",spec.nodeName={node}"));
         let params = ListParams {
             limit: Some(MAX_AGENTS),
             ..ListParams::default()
         }
-        .labels("app.kubernetes.io/name=slicewatch,app.kubernetes.io/component=agent")
-        .fields("status.phase=Running");
+        // Not its name, which the chart's values can change.
+        .labels("app.kubernetes.io/component=agent")
+        .fields(&format!("status.phase=Running{on}"));
         let request = Request::new("/api/v1/pods").list(&params);
-        let body = self.ask("list", request, MAX_SNAPSHOT).await?;
+        let body = self.ask("list", request, MAX_LIST).await?;
         let list: List = self.read("list", &body)?;
         Ok(list
             .items
@@ -286,9 +308,12 @@ impl Trial {
             namespace,
             name,
             port,
+            tls,
             ..
         } = agent;
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/api/v1");
+        let scheme = if *tls { "https:" } else { "" };
+        let path =
+            format!("/api/v1/namespaces/{namespace}/pods/{scheme}{name}:{port}/proxy/api/v1");
         let request = Request::new(path).get("snapshot", &GetParams::default());
         let body = self.ask("get", request, MAX_SNAPSHOT).await?;
         self.read("get", &body)
@@ -320,10 +345,24 @@ struct Spec {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct SpecContainer {
     image: String,
+    args: Vec<String>,
     ports: Vec<Port>,
+    liveness_probe: Probe,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Probe {
+    http_get: HttpGet,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct HttpGet {
+    scheme: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -409,7 +448,8 @@ impl PodObject {
     }
 
     fn agent(self) -> Option<AgentPod> {
-        let container = self.spec.containers.into_iter().next()?;
+        let mut containers = self.spec.containers.into_iter();
+        let container = containers.find(|it| it.args.first().is_some_and(|it| it == "agent"))?;
         let mut ports = container.ports.into_iter();
         let port = ports.find(|port| port.name == "metrics")?.container_port;
         Some(AgentPod {
@@ -418,6 +458,7 @@ impl PodObject {
             node: self.spec.node_name?,
             image: container.image,
             port,
+            tls: container.liveness_probe.http_get.scheme == "HTTPS",
         })
     }
 }
@@ -458,7 +499,7 @@ mod tests {
             let pod = json!({"metadata": {"namespace": "slicewatch", "name": "slicewatch-x"}, "spec": spec});
             serde_json::from_value::<PodObject>(pod).unwrap().agent()
         };
-        let containers = json!([{"image": "localhost/slicewatch:1", "ports": [{"name": "metrics", "containerPort": 9735}]}]);
+        let containers = json!([{"image": "localhost/slicewatch:1", "args": ["agent"], "ports": [{"name": "metrics", "containerPort": 9735}]}]);
         let found = agent(json!({"nodeName": "gpu-1", "containers": containers})).unwrap();
         assert_eq!((found.node.as_str(), found.port), ("gpu-1", 9735));
         assert_eq!(agent(json!({"containers": containers})), None);

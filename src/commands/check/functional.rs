@@ -5,11 +5,12 @@
 //! happens, and end by themselves where this program is killed.
 
 use std::hash::{BuildHasher, RandomState};
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::pass::pass;
 use crate::collect::setup::{AgentPod, Right, SetupSettings, Trial, TrialError};
@@ -24,6 +25,8 @@ const WAIT: Duration = Duration::from_secs(120);
 const AGENT_WAIT: Duration = Duration::from_secs(30);
 /// How long they have to be gone.
 const GONE_WAIT: Duration = Duration::from_secs(60);
+/// A pod that was asked for without an answer may come for so long.
+const MAY_COME: Duration = Duration::from_secs(15);
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 /// A pod ends by itself so long after its start, beyond what it is waited for.
@@ -53,23 +56,17 @@ pub struct FunctionalArgs {
     wait: Option<Period>,
 }
 
-/// Tries it on the first node that shares GPUs, of those that were asked about.
+/// Tries it on the first node that shares GPUs and takes pods, of those that were asked about.
 ///
 /// # Errors
 /// The cluster cannot be asked at all. Whatever else fails is in what is given back.
 pub async fn run(args: &FunctionalArgs, settings: &SetupSettings) -> anyhow::Result<Functional> {
-    let namespace = args
-        .functional_namespace
-        .clone()
-        .unwrap_or_else(|| NAMESPACE.to_owned());
-    let mut found = Functional::new(namespace);
+    let namespace = args.functional_namespace.clone();
+    let mut found = Functional::new(namespace.unwrap_or_else(|| NAMESPACE.to_owned()));
     let nodes = pass(settings).await?.report.nodes;
     let trial = Trial::open(settings, &found.namespace).await?;
-    let agents = trial.agents().await.unwrap_or_else(|error| {
-        found.words.push(format!("the agent is not asked: {error}"));
-        Vec::new()
-    });
-    let plan = match plan(args, &nodes, &agents, &mut found) {
+    let wait = args.wait.map_or(WAIT, |Period(wait)| wait);
+    let plan = match plan(args, &nodes, &trial, &mut found).await {
         Ok(plan) => plan,
         Err(words) => {
             found.words.push(words);
@@ -85,21 +82,23 @@ pub async fn run(args: &FunctionalArgs, settings: &SetupSettings) -> anyhow::Res
         ));
         return Ok(found);
     }
-    let wait = args.wait.map_or(WAIT, |Period(wait)| wait);
-    let mut made = Vec::new();
+    let mut ended = pin!(terminated());
+    // Not cut off by a signal: a pod whose making was not waited for could come after its end.
+    let mut made = Made::default();
+    let all = make(&trial, &plan, &mut made, &mut found).await;
     let tried = async {
-        if make(&trial, &plan, &mut made, &mut found).await {
+        if all {
             look(&trial, &mut found, wait).await;
             if let Some(agent) = &plan.agent {
                 ask(&trial, agent, &mut found).await;
             }
             found.judge();
         }
-        true
     };
     let whole = tokio::select! {
-        whole = tried => whole,
-        () = terminated() => false,
+        biased;
+        () = &mut ended => false,
+        () = tried => true,
     };
     if !whole {
         found.outcome = Outcome::NotTried;
@@ -107,6 +106,14 @@ pub async fn run(args: &FunctionalArgs, settings: &SetupSettings) -> anyhow::Res
     }
     found.left_behind = clean(&trial, &made).await;
     Ok(found)
+}
+
+/// Names of pods that were asked for.
+#[derive(Debug, Default)]
+struct Made {
+    names: Vec<String>,
+    /// Whether the last was asked for without an answer: it may come yet.
+    unsure: bool,
 }
 
 async fn missing_rights(trial: &Trial) -> Vec<String> {
@@ -128,21 +135,29 @@ struct Plan {
 }
 
 /// Chooses a node and the pods; in words why none.
-fn plan(
+async fn plan(
     args: &FunctionalArgs,
     nodes: &[NodeInForce],
-    agents: &[AgentPod],
+    trial: &Trial,
     found: &mut Functional,
 ) -> Result<Plan, String> {
     let shares = |node: &&NodeInForce| {
-        node.sharing == Some("time-slicing")
-            && node.resource.is_some()
-            && node.allocatable.unwrap_or(0) > 1
+        // By its numbers, or as its profile says where they are not known.
+        let more = node
+            .gpus
+            .map_or(node.sharing == Some("time-slicing"), |gpus| {
+                node.allocatable.unwrap_or(0) > gpus
+            });
+        more && node.sharing != Some("mps") && node.resource.is_some()
     };
-    let node = nodes
-        .iter()
-        .find(shares)
-        .ok_or("no node that was asked about offers shared GPUs: `slicewatch check` says why")?;
+    let Some(node) = nodes.iter().filter(|node| node.takes_pods).find(shares) else {
+        return Err(match nodes.iter().any(|node| shares(&node)) {
+            true => "all nodes that offer shared GPUs are cordoned or not ready".to_owned(),
+            false => "no node that was asked about offers shared GPUs: `slicewatch check` says what is in \
+                      force on each"
+                .to_owned(),
+        });
+    };
     let resource = node.resource.clone().unwrap_or_default();
     found.node = Some(node.node.clone());
     found.resource = Some(resource.clone());
@@ -159,23 +174,30 @@ fn plan(
             node.node
         ));
     }
-    let agent = agents.iter().find(|agent| agent.node == node.node).cloned();
-    if agent.is_none() && found.words.is_empty() {
-        found.words.push(format!(
-            "the agent is not asked: none runs on node {}",
-            node.node
-        ));
-    }
-    let image = args
-        .image
-        .clone()
-        .or_else(|| {
-            agent
-                .as_ref()
-                .or(agents.first())
-                .map(|agent| agent.image.clone())
-        })
-        .ok_or("no agent runs in this cluster whose image could be taken: give --image")?;
+    let agent = match trial.agents(Some(&node.node)).await {
+        Ok(agents) => {
+            if agents.is_empty() {
+                found.words.push(format!(
+                    "the agent is not asked: none is found on node {}",
+                    node.node
+                ));
+            }
+            agents.into_iter().next()
+        }
+        Err(error) => {
+            found.words.push(format!("the agent is not asked: {error}"));
+            None
+        }
+    };
+    let image = match (&args.image, &agent) {
+        (Some(image), _) => image.clone(),
+        (None, Some(agent)) => agent.image.clone(),
+        (None, None) => {
+            let any = trial.agents(None).await.unwrap_or_default();
+            let any = any.into_iter().next().map(|agent| agent.image);
+            any.ok_or("no agent is found in this cluster whose image could be taken: give --image")?
+        }
+    };
     let wait = args.wait.map_or(WAIT, |Period(wait)| wait);
     // Keyed anew in each process.
     let name = format!(
@@ -185,14 +207,8 @@ fn plan(
     let pods = (0..=gpus)
         .map(|number| {
             let name = format!("{name}-{number}");
-            let pod = pod(
-                &name,
-                &node.node,
-                &image,
-                &resource,
-                args.runtime_class.as_deref(),
-                wait,
-            );
+            let class = args.runtime_class.as_deref();
+            let pod = pod(&name, &node.node, &image, &resource, class, wait);
             (name, pod)
         })
         .collect();
@@ -221,7 +237,12 @@ fn pod(
             "terminationGracePeriodSeconds": 1,
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
-            "nodeSelector": {"kubernetes.io/hostname": node},
+            // By its name: the label kubernetes.io/hostname may be another.
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchFields": [
+                    {"key": "metadata.name", "operator": "In", "values": [node]},
+                ]}],
+            }}},
             "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
             "securityContext": {
                 "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
@@ -250,22 +271,25 @@ fn pod(
 }
 
 /// Makes them all; whether it did.
-async fn make(trial: &Trial, plan: &Plan, made: &mut Vec<String>, found: &mut Functional) -> bool {
+async fn make(trial: &Trial, plan: &Plan, made: &mut Made, found: &mut Functional) -> bool {
     for (name, pod) in &plan.pods {
-        // Before it is asked for: an answer may be lost, and the pod be there.
-        made.push(name.clone());
-        if let Err(error) = trial.create(pod).await {
-            match error {
-                TrialError::Forbidden { words } | TrialError::Rejected { words } => {
-                    found.prevented(format!(
-                        "a quota, a policy or rights of namespace {} do not let the pod be: {words}",
-                        found.namespace
-                    ));
-                }
-                error => found.words.push(error.to_string()),
+        match trial.create(pod).await {
+            Ok(()) => {}
+            Err(TrialError::Forbidden { words } | TrialError::Rejected { words }) => {
+                found.prevented(format!(
+                    "a quota, a policy or rights of namespace {} do not let the pod be: {words}",
+                    found.namespace
+                ));
+                return false;
             }
-            return false;
+            Err(error) => {
+                made.names.push(name.clone());
+                made.unsure = true;
+                found.words.push(error.to_string());
+                return false;
+            }
         }
+        made.names.push(name.clone());
         found.pods.push(TrialPod {
             name: name.clone(),
             ..TrialPod::default()
@@ -274,17 +298,23 @@ async fn make(trial: &Trial, plan: &Plan, made: &mut Vec<String>, found: &mut Fu
     true
 }
 
-/// Waits until each has said where it is, or there is no hope or time left.
+/// Waits until each has said where it is, or one never will, or the time is over.
 async fn look(trial: &Trial, found: &mut Functional, wait: Duration) {
     let until = Instant::now() + wait;
     loop {
+        let mut hopeless = false;
         for pod in found.pods.iter_mut().filter(|pod| pod.told_by.is_none()) {
             match trial.state(&pod.name).await {
                 Ok(state) => {
                     pod.running = state.running;
+                    hopeless |= state.is_hopeless();
                     pod.why = state.why;
                 }
-                Err(error) => pod.why = Some(error.to_string()),
+                Err(error) => {
+                    pod.running = false;
+                    hopeless |= matches!(error, TrialError::NotFound { .. });
+                    pod.why = Some(error.to_string());
+                }
             }
             if pod.running
                 && let Ok(Some(witness)) = trial.witness(&pod.name).await
@@ -297,16 +327,23 @@ async fn look(trial: &Trial, found: &mut Functional, wait: Duration) {
                 pod.why = witness.driver_error.filter(|_| pod.gpus.is_empty());
             }
         }
-        if found.pods.iter().all(|pod| pod.told_by.is_some()) || Instant::now() >= until {
+        let all = found.pods.iter().all(|pod| pod.told_by.is_some());
+        if all || hopeless || Instant::now() >= until {
             break;
         }
         sleep(LOOK).await;
     }
-    // All at the same time: one that ended meanwhile shares nothing.
+    // All at the same time: one that ended meanwhile, or is not known to run, shares nothing.
     for pod in found.pods.iter_mut().filter(|pod| pod.running) {
-        if let Ok(state) = trial.state(&pod.name).await {
-            pod.running = state.running;
-            pod.why = state.why.or(pod.why.take());
+        match trial.state(&pod.name).await {
+            Ok(state) => {
+                pod.running = state.running;
+                pod.why = state.why.or(pod.why.take());
+            }
+            Err(error) => {
+                pod.running = false;
+                pod.why = Some(error.to_string());
+            }
         }
     }
 }
@@ -318,8 +355,15 @@ async fn ask(trial: &Trial, agent: &AgentPod, found: &mut Functional) {
         let snapshot = match trial.snapshot(agent).await {
             Ok(snapshot) => snapshot,
             Err(error) => {
-                let words = "the agent is not asked, which takes the right to get pods/proxy in its namespace";
-                found.words.push(format!("{words}: {error}"));
+                let words = match error {
+                    TrialError::Forbidden { .. } => {
+                        ", which takes the right to get pods/proxy in its namespace"
+                    }
+                    _ => "",
+                };
+                found
+                    .words
+                    .push(format!("the agent is not asked{words}: {error}"));
                 return;
             }
         };
@@ -340,27 +384,25 @@ async fn ask(trial: &Trial, agent: &AgentPod, found: &mut Functional) {
 }
 
 /// Deletes what was made and waits until it is gone; the names of what is not.
-async fn clean(trial: &Trial, made: &[String]) -> Vec<String> {
-    let mut left: Vec<String> = made.to_vec();
-    for name in made {
-        if let Err(error) = trial.delete(name).await {
-            tracing::warn!(pod = name, %error, "not deleted");
+async fn clean(trial: &Trial, made: &Made) -> Vec<String> {
+    let begun = Instant::now();
+    let mut left = made.names.clone();
+    while !left.is_empty() && begun.elapsed() < GONE_WAIT {
+        for name in left.clone() {
+            // Again and again: the one before may not have been heard.
+            if let Err(error) = trial.delete(&name).await {
+                tracing::warn!(pod = name, %error, "not deleted");
+            }
+            let may_come =
+                made.unsure && made.names.last() == Some(&name) && begun.elapsed() < MAY_COME;
+            let gone = matches!(trial.state(&name).await, Err(TrialError::NotFound { .. }));
+            if gone && !may_come {
+                left.retain(|other| *other != name);
+            }
+        }
+        if !left.is_empty() {
+            sleep(LOOK).await;
         }
     }
-    let gone = async {
-        while !left.is_empty() {
-            let mut still = Vec::new();
-            for name in left.drain(..) {
-                if !matches!(trial.state(&name).await, Err(TrialError::NotFound { .. })) {
-                    still.push(name);
-                }
-            }
-            left = still;
-            if !left.is_empty() {
-                sleep(LOOK).await;
-            }
-        }
-    };
-    let _ = timeout(GONE_WAIT, gone).await;
     left
 }

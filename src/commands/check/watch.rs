@@ -8,10 +8,10 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::pass::pass;
-use crate::collect::setup::SetupSettings;
+use crate::collect::setup::{SetupReader, SetupSettings};
 use crate::commands::agent::terminated;
 use crate::commands::options::Period;
-use crate::publish::check::{Cluster, Watched, pages};
+use crate::publish::check::{Cluster, NotChecked, Watched, pages};
 use crate::publish::http::{bind, serve_pages};
 
 /// Between two looks.
@@ -38,17 +38,22 @@ pub struct WatchArgs {
 /// # Errors
 /// An address that cannot be listened on. A cluster that cannot be asked is asked again.
 pub async fn run(args: WatchArgs, settings: SetupSettings) -> anyhow::Result<()> {
+    // What cannot be used now will not be later.
+    SetupReader::open(&settings).await?;
     let listener = bind(args.listen).await?;
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
     let (publish, latest) = watch::channel(Watched::default());
     let looking = async {
         let mut tick = interval(args.interval.map_or(INTERVAL, |Period(interval)| interval));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut unseen = Vec::new();
         loop {
             tick.tick().await;
             let before = publish.borrow().clone();
-            let after = look(&settings, &before).await;
+            let (after, missed) = look(&settings, &before).await;
+            tell_missed(&unseen, &missed);
             tell_changes(&before, &after);
+            unseen = missed;
             publish.send_replace(after);
         }
     };
@@ -60,30 +65,48 @@ pub async fn run(args: WatchArgs, settings: SetupSettings) -> anyhow::Result<()>
     Ok(())
 }
 
-/// One look, with credentials read anew: a service account's token expires within the hour.
-async fn look(settings: &SetupSettings, before: &Watched) -> Watched {
+/// One look, with credentials read anew: a service account's token expires within the hour. With what
+/// it could not see.
+async fn look(settings: &SetupSettings, before: &Watched) -> (Watched, Vec<NotChecked>) {
     let begun = Instant::now();
-    match pass(settings).await {
-        Ok(pass) if pass.complete => {
-            let at = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
-            Watched::found(
-                Cluster::new(pass.server, pass.report, pass.not_checked, true),
-                at,
-                begun.elapsed(),
-            )
-        }
-        Ok(pass) => {
-            for missed in pass.not_checked {
-                tracing::warn!(what = missed.what, why = missed.why, "not checked");
-            }
-            before.missed(begun.elapsed())
-        }
+    let pass = match pass(settings).await {
+        Ok(pass) => pass,
         Err(error) => {
-            tracing::warn!(%error, "the cluster cannot be asked");
-            before.missed(begun.elapsed())
+            let missed = NotChecked {
+                what: "the cluster".to_owned(),
+                why: error.to_string(),
+            };
+            return (before.missed(begun.elapsed()), vec![missed]);
         }
+    };
+    // A right that was there and is no more takes sight of what was found with it.
+    let seen_before = |it: &NotChecked| {
+        let unseen = before.unseen();
+        unseen.is_some_and(|unseen| !unseen.contains(it.what.as_str()))
+    };
+    let missed = pass.not_checked.clone();
+    if !pass.complete || missed.iter().any(seen_before) {
+        return (before.missed(begun.elapsed()), missed);
+    }
+    let at = SystemTime::now().duration_since(UNIX_EPOCH);
+    let found = Cluster::new(pass.server, pass.report, pass.not_checked, true);
+    (
+        Watched::found(found, at.unwrap_or_default(), begun.elapsed()),
+        missed,
+    )
+}
+
+/// A line for each reason that was not there before.
+fn tell_missed(before: &[NotChecked], now: &[NotChecked]) {
+    let mut told: Vec<&str> = before.iter().map(|it| it.why.as_str()).collect();
+    for NotChecked { what, why } in now {
+        if !told.contains(&why.as_str()) {
+            tracing::warn!(what, why, "not checked");
+            told.push(why);
+        }
+    }
+    if now.is_empty() && !before.is_empty() {
+        tracing::info!("everything is checked again");
     }
 }
 

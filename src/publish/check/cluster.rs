@@ -50,6 +50,11 @@ impl Cluster {
         self.verdict
     }
 
+    /// What could not be looked at.
+    pub fn not_checked(&self) -> &[NotChecked] {
+        &self.not_checked
+    }
+
     /// What was found.
     pub const fn report(&self) -> &SetupReport {
         &self.report
@@ -219,6 +224,7 @@ fn cells(node: &NodeInForce) -> [String; 7] {
         key,
         from,
         sharing,
+        takes_pods: _,
         resource,
         gpus,
         replicas,

@@ -93,16 +93,22 @@ impl Functional {
         if self.pods.iter().any(|pod| !pod.running) {
             return;
         }
-        let on = |uuid: &String| {
-            self.pods
-                .iter()
-                .filter(|pod| pod.gpus.contains(uuid))
-                .count()
+        // Who sees several may have them in another way than by asking for one.
+        let one = |pod: &TrialPod| match &pod.gpus[..] {
+            [gpu] => Some(gpu.clone()),
+            _ => None,
         };
-        let all = self.pods.iter().flat_map(|pod| &pod.gpus);
-        self.shared_gpu = all.clone().find(|uuid| on(uuid) > 1).cloned();
+        let mut all: Vec<String> = self.pods.iter().filter_map(one).collect();
+        all.sort();
+        let twice = all.windows(2).find(|pair| pair[0] == pair[1]);
+        self.shared_gpu = twice.map(|pair| pair[0].clone());
         let Some(shared) = &self.shared_gpu else {
-            self.words.push(match all.count() {
+            self.words.push(match all.len() {
+                _ if self.pods.iter().any(|pod| pod.gpus.len() > 1) => {
+                    "a pod that asked for one GPU sees several, so nothing is proven: the device plugin hands \
+                     GPUs over in a way that the node's runtime does not follow"
+                        .to_owned()
+                }
                 0 => "no pod says on which GPU it is: give --runtime-class the class that brings the driver \
                       into pods, often nvidia".to_owned(),
                 _ => "every pod has a GPU of its own: the node has more GPUs than its label \
@@ -219,6 +225,13 @@ mod tests {
         let apart = judged(vec![pod("a", &["GPU-1"], None), pod("b", &["GPU-2"], None)]);
         assert_eq!(apart.outcome, Outcome::NotShared);
         assert!(apart.table().contains("gpu.count"), "{}", apart.table());
+
+        let many = judged(vec![
+            pod("a", &["GPU-1", "GPU-2"], None),
+            pod("b", &["GPU-1", "GPU-2"], None),
+        ]);
+        assert_eq!(many.outcome, Outcome::NotShared);
+        assert!(many.table().contains("sees several"), "{}", many.table());
 
         let silent = judged(vec![pod("a", &[], None), pod("b", &[], None)]);
         assert_eq!(silent.outcome, Outcome::NotShared);

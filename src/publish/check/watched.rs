@@ -22,8 +22,8 @@ use crate::publish::metrics::Format;
 
 type Labels = Vec<(&'static str, String)>;
 
-/// The state of the watch after a look. Findings are those of the last look that saw all it was to
-/// see: one that could not look has mended nothing.
+/// The state of the watch after a look. Findings are those of the last look that was whole, which saw
+/// at least what the one before it saw: who could not look has mended nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Watched {
     found: Option<Arc<Cluster>>,
@@ -55,6 +55,18 @@ impl Watched {
             took,
             ..self.clone()
         }
+    }
+
+    /// What the last whole look could not see, for want of rights; `None` before there was one.
+    pub fn unseen(&self) -> Option<BTreeSet<&str>> {
+        let found = self.found.as_deref()?;
+        Some(
+            found
+                .not_checked()
+                .iter()
+                .map(|it| it.what.as_str())
+                .collect(),
+        )
     }
 
     /// The findings, as their labels are: to tell what is new and what is gone.

@@ -216,6 +216,15 @@ fn a_missing_right_is_a_finding_that_names_verb_and_resource() {
     );
     assert_eq!(json["not_checked"][0]["what"], "runtimeclasses.node.k8s.io");
 
+    // What cannot be read is not taken for missing.
+    for path in ["daemonsets", "clusterpolicies", "deployments", "configmaps"] {
+        let cluster = Cluster::of(time_sliced(1, 1));
+        cluster.fault(path, 0, usize::MAX, Fault::Status(403));
+        let json = cluster.json(&[], 0);
+        assert_eq!(codes(&json), ["rights_missing"], "{path}: {json:#}");
+        assert_eq!(json["verdict"], "warnings");
+    }
+
     // Without the nodes nothing can be said to be well.
     let cluster = Cluster::of(time_sliced(1, 1));
     cluster.fault("/nodes", 0, usize::MAX, Fault::Status(403));

@@ -22,7 +22,7 @@ fn cluster(trials: Trials) -> Cluster {
         PODS,
         &json!({"metadata": {"namespace": "slicewatch", "name": "slicewatch-x", "labels":
             {"app.kubernetes.io/name": "slicewatch", "app.kubernetes.io/component": "agent"}},
-            "spec": {"nodeName": "gpu-00000", "containers": [{"name": "agent", "image": "localhost/slicewatch:7",
+            "spec": {"nodeName": "gpu-00000", "containers": [{"name": "agent", "args": ["agent"], "image": "localhost/slicewatch:7",
                 "ports": [{"name": "metrics", "containerPort": 9735}]}]},
             "status": {"phase": "Running"}}),
     );
@@ -111,10 +111,9 @@ fn two_pods_on_one_gpu_pass_from_inside_and_from_the_agent() {
     let container = &pod["spec"]["containers"][0];
     assert_eq!(container["image"], "localhost/slicewatch:7");
     assert_eq!(container["resources"]["limits"]["nvidia.com/gpu"], "1");
-    assert_eq!(
-        pod["spec"]["nodeSelector"]["kubernetes.io/hostname"],
-        "gpu-00000"
-    );
+    let terms = &pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        ["nodeSelectorTerms"];
+    assert_eq!(terms[0]["matchFields"][0]["values"][0], "gpu-00000");
     // Where this program is killed they end by themselves.
     assert!(pod["spec"]["activeDeadlineSeconds"].as_u64().unwrap() < 600);
     drop(script);
@@ -242,6 +241,22 @@ fn what_may_not_be_tried_is_said_and_nothing_is_left() {
         found["words"].to_string().contains("give --image"),
         "{found:#}"
     );
+}
+
+#[test]
+fn a_node_that_takes_no_pods_is_passed_over_and_what_stays_is_named() {
+    let cordoned = cluster(Trials::on(vec![GPU]));
+    cordoned
+        .api
+        .script()
+        .objects
+        .as_mut()
+        .unwrap()
+        .change(NODES, "gpu-00000", |node| {
+            node["spec"]["unschedulable"] = json!(true);
+        });
+    let found = run(&cordoned, &[], 2);
+    assert!(found["words"].to_string().contains("cordoned"), "{found:#}");
 }
 
 #[test]

@@ -316,3 +316,23 @@ fn configmaps_that_nothing_names_are_kept_where_they_have_sharing() {
     let names: Vec<_> = maps.iter().map(|map| map.name.as_str()).collect();
     assert_eq!(names, ["time-slicing-config", "unwired"]);
 }
+
+#[test]
+fn pods_of_the_plugin_are_known_without_the_right_to_read_its_daemonsets() {
+    let cluster = Cluster::of(time_sliced(2, 0));
+    cluster.fault("daemonsets", 0, usize::MAX, Fault::Status(403));
+    let setup = cluster.pass().setup;
+    assert!(matches!(setup.daemon_sets, Asked::Refused(_)));
+    assert_eq!(setup.operator_namespace.as_deref(), Some(NAMESPACE));
+    let pods = setup.plugin_pods.read().unwrap();
+    assert_eq!(pods.len(), 4);
+    assert!(pods.iter().all(|pod| pod.wiring.config_manager));
+    assert_eq!(setup.config_maps[NAMESPACE].read().unwrap().len(), 1);
+
+    // Nor is it known where they are: then nothing is said to be none.
+    cluster.fault("clusterpolicies", 0, usize::MAX, Fault::Status(403));
+    cluster.fault("deployments", 0, usize::MAX, Fault::Status(403));
+    let setup = cluster.pass().setup;
+    assert!(matches!(setup.plugin_pods, Asked::Refused(_)));
+    assert!(setup.config_maps.is_empty());
+}

@@ -8,6 +8,8 @@ use super::gpu_cluster::{CONFIG_MAPS, PODS, time_sliced};
 use super::{Cluster, Fault, command};
 use crate::agent::Agent;
 
+const CONFIG_MAPS_OF: &str = "/namespaces/gpu-operator/configmaps";
+
 fn watch(cluster: &Cluster) -> Agent {
     let kubeconfig = cluster.kubeconfig();
     let mut command = command(&["--kubeconfig", kubeconfig.to_str().unwrap(), "--watch"]);
@@ -68,6 +70,15 @@ fn a_finding_comes_and_goes_and_a_blind_look_mends_nothing() {
 
     // A server that is gone has mended nothing.
     cluster.fault(PODS, 0, 60, Fault::Status(500));
+    let blind = until(&watch, "\nslicewatch_check_up 0\n", true);
+    assert!(
+        blind.contains("code=\"config_edited_not_rolled_out\""),
+        "{blind}"
+    );
+    cluster.api.script().object_faults.clear();
+    until(&watch, "\nslicewatch_check_up 1\n", true);
+    // Nor has who took a right away.
+    cluster.fault(CONFIG_MAPS_OF, 0, 10_000, Fault::Status(403));
     let blind = until(&watch, "\nslicewatch_check_up 0\n", true);
     assert!(
         blind.contains("code=\"config_edited_not_rolled_out\""),

@@ -11,6 +11,7 @@ const TEST: Code = Code {
     severity: Severity::Warning,
     raise_after: Duration::from_secs(10),
     clear_after: Duration::from_secs(20),
+    blind_after: BLIND,
 };
 
 /// What a rule sees, by a letter: holds, nearly, not, unknown.

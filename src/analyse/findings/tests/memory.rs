@@ -139,6 +139,8 @@ fn a_full_gpu_of_fair_tenants_or_the_hogs_own_end_is_none() {
         watch.after(30).join(" ")
     };
     assert_eq!(full(holding("a/one", 20 << 10), ended("a/two", 3)), "");
+    // A rounding of its share, or a context, is no hog.
+    assert_eq!(full(holding("a/one", 21 << 10), ended("a/two", 3)), "");
     let own = ContainerView {
         exits_under_pressure: 3,
         ..holding("a/hog", 60 << 10)

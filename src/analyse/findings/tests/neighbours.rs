@@ -177,3 +177,71 @@ fn a_counter_that_begins_anew_is_another_containers() {
     assert_eq!(count(&mut watch, 400, &CALM, 0.0), "");
     assert_eq!(count(&mut watch, 200, &NOISY, 0.0), CODE);
 }
+
+#[test]
+fn a_wait_for_its_own_pods_other_container_is_none_of_the_neighbours() {
+    let container = |name: &str| ContainerView {
+        container: name.into(),
+        ..row("a/api")
+    };
+    let found = |neighbour| {
+        let rows = [container("server"), container("warmup"), row("a/small")];
+        let mut watch = Watch::of([shared(rows)]);
+        watch.snapshot.gpus[0].canary.baseline = baseline(18);
+        let rates = [
+            rate(6.0, 4.0, 0.0),
+            rate(0.0, 0.0, 12.0),
+            rate(0.0, 0.0, neighbour),
+        ];
+        let codes = count(&mut watch, WHILE, &rates, 0.0);
+        let subjects = watch.found.iter().map(|finding| finding.subject.clone());
+        let subjects: Vec<_> = subjects.filter(|_| codes.contains(CODE)).collect();
+        (watch, subjects)
+    };
+    // Of 1.5 ms a tenth of a millisecond is the neighbour's, which is all that other pods inflict.
+    assert!(found(0.9).1.is_empty());
+    let (watch, subjects) = found(28.0);
+    assert!(subjects.iter().any(|pod| &**pod == "a/small"));
+    watch.assert_words(CODE, "a/small", &["waits 1.05 ms", "100 % of what others"]);
+}
+
+#[test]
+fn a_life_that_was_not_known_is_not_of_the_minute_that_makes_it_known() {
+    let mut watch = three();
+    // Long ago the trainer was noisy.
+    count(&mut watch, 90, &NOISY, 0.0);
+    let known: Vec<_> = watch.snapshot.gpus[0].containers.clone();
+    let mut watch = three();
+    for _ in 0..10 {
+        for row in &mut watch.snapshot.gpus[0].containers {
+            row.delay = Reading::Failed(UNKNOWN);
+        }
+        watch.after(59);
+        watch.snapshot.gpus[0].containers.clone_from(&known);
+        assert!(watch.after(1).is_empty(), "{:?}", watch.found);
+    }
+    // What began to be known within the minute is a part of what was inflicted, all the same.
+    let mut watch = three();
+    assert_eq!(count(&mut watch, 240, &NOISY, 0.0), CODE);
+    watch.snapshot.gpus[0].containers[1].delay = Reading::Unsupported;
+    watch.after(1);
+    assert_eq!(count(&mut watch, 60, &NOISY, 0.0), CODE);
+    watch.assert_words(CODE, "a/trainer", &["80 % of what others"]);
+}
+
+#[test]
+fn a_minute_of_few_probes_tells_nothing() {
+    let mut few = CALM;
+    few[0].probes = 0.4;
+    let mut watch = three();
+    assert_eq!(count(&mut watch, 240, &NOISY, 0.0), CODE);
+    // Bridged by itself, and what lasts ends it, long before a quiet minute would.
+    assert_eq!(count(&mut watch, 60, &few, 0.0), CODE);
+    assert_eq!(count(&mut watch, 60, &NOISY, 0.0), CODE);
+    assert_eq!(count(&mut watch, 220, &few, 0.0), "");
+    // Nor does it break the two minutes in a row.
+    let mut watch = three();
+    assert_eq!(count(&mut watch, 61, &NOISY, 0.0), "");
+    assert_eq!(count(&mut watch, 60, &few, 0.0), "");
+    assert_eq!(count(&mut watch, 61, &NOISY, 0.0), CODE);
+}

@@ -1,7 +1,7 @@
 //! Labels against what is offered.
 
 use super::*;
-use crate::model::MigInstance;
+use crate::model::{DraClaim, MigInstance};
 
 type Labels = &'static [(&'static str, &'static str)];
 
@@ -20,6 +20,12 @@ fn node(replicas: u32, labels: &[(&str, &str)]) -> Watch {
     watch.snapshot.node_facts = facts(labels, &[("nvidia.com/gpu", replicas.into())]);
     watch
 }
+
+/// The names in a command are the operator's.
+const ELSEWHERE: [&str; 2] = [
+    "with the operator: kubectl ",
+    "slicewatch check --node node-1 tells the exact one elsewhere",
+];
 
 #[test]
 fn labels_against_what_the_plugin_offers() {
@@ -101,6 +107,7 @@ fn labels_against_what_the_plugin_offers() {
         assert_eq!(found, code.unwrap_or_default(), "{replicas} {labels:?}");
         if let Some(code) = code {
             watch.assert_words(code, "node-1", &[words, "allocatable"]);
+            watch.assert_words(code, "node-1", &ELSEWHERE);
             watch.snapshot.node_facts = facts(&[COUNT], &[]);
             assert!(watch.after(1).is_empty(), "mended");
         }
@@ -176,6 +183,7 @@ fn mig(replicas: Reading<u32>, labels: &[(&str, &str)]) -> Watch {
         ..gpu("GPU-7")
     };
     let mut watch = Watch::of([of(instance, replicas)]);
+    watch.snapshot.gpus[0].sharing = Sharing::None;
     watch.snapshot.mig_cards = vec![of(card, Reading::Unsupported)];
     let mut all = vec![COUNT];
     all.extend(labels);
@@ -188,7 +196,9 @@ fn mig_mode_against_the_strategy() {
     const STRATEGY: &str = "nvidia.com/mig.strategy";
     const CODE: &str = "mig_with_strategy_none";
     let (not, one) = (Reading::Unsupported, Reading::Value(1));
-    let cases: [(Reading<u32>, Labels, &str); 7] = [
+    let cases: [(Reading<u32>, Labels, &str); 8] = [
+        // The kubelet does not say, and no label does: behind, or of strategy none.
+        (Reading::Failed(UNKNOWN), &[], ""),
         (not, &[], CODE),
         (not, &[(STRATEGY, "none")], CODE),
         (Reading::Failed(UNKNOWN), &[(STRATEGY, "none")], CODE),
@@ -208,6 +218,7 @@ fn mig_mode_against_the_strategy() {
                 "clusterpolicies",
             ];
             watch.assert_words(CODE, "GPU-7", &words);
+            watch.assert_words(CODE, "GPU-7", &ELSEWHERE);
             assert_eq!(watch.one(CODE).severity, Severity::Error);
         }
     }
@@ -228,4 +239,55 @@ fn an_instances_labels_are_those_of_its_profile() {
     let replicas = ("nvidia.com/gpu.replicas", "4");
     let mut watch = mig(Reading::Value(2), &[single, replicas]);
     assert_eq!(watch.after(200), ["labels_out_of_date"]);
+}
+
+#[test]
+fn instances_that_dra_serves_need_no_strategy() {
+    const CODE: &str = "mig_with_strategy_none";
+    let claim = DraClaim {
+        namespace: "a".into(),
+        name: "claim".into(),
+        devices: Vec::new(),
+    };
+    let mut watch = mig(Reading::Unsupported, &[]);
+    watch.snapshot.gpus[0].containers = vec![ContainerView {
+        replicas: Reading::Value(0),
+        claims: vec![claim],
+        ..row("a/claimant")
+    }];
+    assert!(watch.after(WHILE).is_empty(), "{:?}", watch.found);
+    // Nor does a node whose plugin is gone; Kubernetes leaves the name of its resource behind.
+    for resources in [&[][..], &[("nvidia.com/gpu", 0)]] {
+        let mut watch = mig(Reading::Unsupported, &[]);
+        watch.snapshot.node_facts = facts(&[COUNT], resources);
+        assert!(watch.after(WHILE).is_empty(), "{:?}", watch.found);
+    }
+    let mut watch = mig(Reading::Unsupported, &[]);
+    assert_eq!(watch.after(WHILE), [CODE]);
+    watch.snapshot.gpus[0].replicas = Reading::Failed(UNKNOWN);
+    assert_eq!(watch.after(30), [CODE], "a moment's silence");
+    assert!(watch.after(1).is_empty());
+}
+
+#[test]
+fn what_a_gpu_or_a_kubelet_that_is_silent_offers_is_unknown() {
+    let down = |gpu: &mut GpuView| {
+        gpu.up = Reading::Failed(Cause::GpuLost);
+        gpu.replicas = Reading::Unsupported;
+    };
+    let silent = |gpu: &mut GpuView| gpu.replicas = Reading::Failed(UNKNOWN);
+    for (replicas, says, code) in [
+        (1, "4", "sharing_not_in_force"),
+        (4, "8", "labels_out_of_date"),
+    ] {
+        for blind in [&down as &dyn Fn(&mut GpuView), &silent] {
+            let labels = [COUNT, ("nvidia.com/gpu.replicas", says)];
+            let mut watch = node(replicas, &labels);
+            assert_eq!(watch.after(200), [code]);
+            blind(&mut watch.snapshot.gpus[0]);
+            watch.snapshot.node_facts = facts(&labels, &[]);
+            assert_eq!(watch.after(30), [code]);
+            assert!(watch.after(1).is_empty(), "{:?}", watch.found);
+        }
+    }
 }

@@ -19,7 +19,8 @@ fn more_granted_than_advertised() {
     assert_eq!(watch.after(30), [CODE]);
     watch.assert_words(CODE, "GPU-0", &["granted 6 of 4", "a/pod-0", "and 2 more"]);
     watch.snapshot.gpus[0].replicas = Reading::Failed(UNKNOWN);
-    assert!(watch.after(1).is_empty());
+    assert_eq!(watch.after(90), [CODE]);
+    assert!(watch.after(1).is_empty(), "unknown for long");
 
     // Not advertised at all, which is told only where another device is.
     let gone = || GpuView {
@@ -43,16 +44,16 @@ fn two_replicas_of_one_container() {
                    --requests=nvidia.com/gpu.shared=1 --limits=nvidia.com/gpu.shared=1";
     watch.assert_words(CODE, "a/greedy", &["granted 2 replicas, of GPU-0", command]);
 
-    // One of each of two GPUs, of a pod without a controller.
-    let bare = |uuid: &str| {
-        let mut row = row("a/bare");
+    // Three of two GPUs, of a pod without a controller.
+    let bare = |uuid: &str, replicas| {
+        let mut row = granted("a/bare", replicas);
         row.workload.kind = "Pod".into();
         GpuView {
             identity: gpu(uuid).identity,
             ..shared([row, self::row("a/other")])
         }
     };
-    let mut watch = Watch::of([bare("GPU-0"), bare("GPU-1")]);
+    let mut watch = Watch::of([bare("GPU-0", 2), bare("GPU-1", 1)]);
     let found = watch.after(100).join(" ");
     assert!(found.contains(CODE), "{found}");
     let greedy = watch.found.iter().find(|it| &*it.subject == "a/bare");
@@ -60,8 +61,12 @@ fn two_replicas_of_one_container() {
     assert!(greedy.evidence.contains("GPU-0, GPU-1"), "{greedy:?}");
     assert!(greedy.mend.contains("ask for 1"), "{greedy:?}");
 
+    // One of each of two GPUs adds both of them.
+    let mut watch = Watch::of([bare("GPU-0", 1), bare("GPU-1", 1)]);
+    assert!(watch.after(WHILE).is_empty(), "{:?}", watch.found);
+
     // Whole GPUs are what was asked for.
-    let mut whole = [bare("GPU-0"), bare("GPU-1")];
+    let mut whole = [bare("GPU-0", 1), bare("GPU-1", 1)];
     for gpu in &mut whole {
         (gpu.replicas, gpu.sharing) = (Reading::Value(1), Sharing::None);
         gpu.containers.truncate(1);
@@ -101,6 +106,7 @@ fn a_replica_alone_for_an_hour() {
     let mut company = row("a/z");
     company.processes = 0;
     watch.snapshot.gpus[0].containers.push(company);
+    assert_eq!(watch.after(90), [CODE]);
     assert!(watch.after(1).is_empty());
     watch.snapshot.gpus[0].containers.pop();
     assert!(watch.after(3600).is_empty());
@@ -195,8 +201,8 @@ fn processes_of_the_host() {
     assert_eq!(watch.after(100), [CODE]);
     watch.assert_words(CODE, "GPU-0", &["python3 (PID 7, 2.0 GiB)"]);
     watch.snapshot.gpus[0].processes.clear();
-    assert_eq!(watch.after(60), [CODE]);
-    assert!(watch.after(1).is_empty(), "gone for a minute");
+    assert_eq!(watch.after(90), [CODE]);
+    assert!(watch.after(1).is_empty(), "gone for long enough");
 
     let unoffered = GpuView {
         replicas: Reading::Unsupported,
@@ -230,4 +236,97 @@ fn namespaces_in_one_fault_domain() {
         let other = GpuView { sharing, ..two() };
         assert!(Watch::of([other]).after(WHILE).is_empty());
     }
+}
+
+#[test]
+fn a_restart_of_kubelet_or_plugin_ends_nothing() {
+    let host = Owner::Unattributed(Remainder::HostProcess);
+    let second = || ContainerView {
+        container: "second".into(),
+        ..granted("a/greedy", 2)
+    };
+    let stray = ContainerView {
+        replicas: Reading::Value(0),
+        ..row("a/stray")
+    };
+    let full = GpuView {
+        processes: vec![process("python3", host)],
+        ..shared([granted("a/greedy", 3), second(), stray])
+    };
+    let alone = GpuView {
+        identity: gpu("GPU-1").identity,
+        ..shared([row("a/alone")])
+    };
+    let mut watch = Watch::of([full, alone]);
+    let all: Vec<String> = watch.after(3601).into_iter().map(str::to_owned).collect();
+    assert_eq!(
+        all,
+        [
+            "containers_request_one_each",
+            "granted_over_advertised",
+            "process_without_allocation",
+            "process_without_allocation",
+            "replica_shares_nothing",
+            "request_greater_than_one",
+        ]
+    );
+    let before = watch.snapshot.clone();
+    let kubelet_silent = |gpu: &mut GpuView| {
+        gpu.replicas = Reading::Failed(UNKNOWN);
+        gpu.replicas_allocated = Reading::Failed(UNKNOWN);
+        gpu.sharing = Sharing::Unknown;
+        for row in &mut gpu.containers {
+            row.replicas = Reading::Failed(UNKNOWN);
+            // Without a grant nothing says that a container without processes is there.
+            row.present = &*row.container != "second";
+        }
+    };
+    let no_plugin = |gpu: &mut GpuView| {
+        gpu.replicas = Reading::Unsupported;
+        gpu.sharing = Sharing::Unknown;
+    };
+    for restart in [&kubelet_silent as &dyn Fn(&mut GpuView), &no_plugin] {
+        watch.snapshot.gpus.iter_mut().for_each(restart);
+        for second in 0..60 {
+            assert_eq!(watch.after(1), all, "{second}");
+        }
+        watch.snapshot.gpus.clone_from(&before.gpus);
+        assert_eq!(watch.after(1), all);
+    }
+    // For long it is no restart.
+    watch.snapshot.gpus.iter_mut().for_each(kubelet_silent);
+    assert!(watch.after(91).is_empty(), "{:?}", watch.found);
+}
+
+#[test]
+fn the_server_of_mps_may_live_in_a_pod() {
+    const CODE: &str = "process_without_allocation";
+    let with = |names: &[&str]| {
+        let server = ContainerView {
+            container: "mps-control-daemon-ctr".into(),
+            replicas: Reading::Value(0),
+            fair_share: Reading::Unsupported,
+            ..row("gpu-operator/nvidia-device-plugin-mps-control-daemon-x")
+        };
+        let of_server = names.iter().map(|name| process(name, Owner::Container(1)));
+        GpuView {
+            sharing: Sharing::Mps,
+            processes: of_server
+                .chain([process("solver", Owner::Container(0))])
+                .collect(),
+            ..shared([row("a/one"), server])
+        }
+    };
+    let mut watch = Watch::of([with(&["nvidia-cuda-mps"])]);
+    assert!(watch.after(WHILE).is_empty(), "{:?}", watch.found);
+    // While the list is not told, so are not the names in it.
+    let unlisted = GpuView {
+        tenants: Reading::Failed(UNKNOWN),
+        ..with(&[])
+    };
+    watch.snapshot.gpus = vec![unlisted];
+    assert!(watch.after(WHILE).is_empty(), "{:?}", watch.found);
+
+    let mut watch = Watch::of([with(&["nvidia-cuda-mps", "python3"])]);
+    assert_eq!(watch.after(WHILE), ["fault_domain_shared", CODE]);
 }

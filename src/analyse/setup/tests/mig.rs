@@ -139,7 +139,7 @@ fn mig_and_its_strategy() {
     assert_eq!(
         found[0].mend,
         [
-            "helm upgrade nvdp nvdp/nvidia-device-plugin -n nvidia-device-plugin --reuse-values \
+            "helm upgrade nvdp nvdp/nvidia-device-plugin -n nvidia-device-plugin --reuse-values --version 0.20.0 \
           --set migStrategy=mixed"
         ]
     );

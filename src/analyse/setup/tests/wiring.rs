@@ -201,7 +201,7 @@ fn mends_of_the_wiring_can_be_pasted() {
     assert_eq!(
         it.mend,
         [
-            "helm upgrade nvdp nvdp/nvidia-device-plugin -n nvidia-device-plugin --reuse-values \
+            "helm upgrade nvdp nvdp/nvidia-device-plugin -n nvidia-device-plugin --reuse-values --version 0.20.0 \
           --set config.default=any"
         ]
     );

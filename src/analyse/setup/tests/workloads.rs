@@ -204,6 +204,13 @@ fn pods_against_what_is_offered() {
     );
 }
 
+/// Limits and requests of one container of the Deployment.
+fn patch(container: &str, amounts: &str) -> String {
+    format!(
+        r#"kubectl -n team patch deployment web -p '{{"spec":{{"template":{{"spec":{{"containers":[{{"name":"{container}","resources":{{"limits":{amounts},"requests":{amounts}}}}}]}}}}}}}}'"#
+    )
+}
+
 #[test]
 fn a_deployment_is_patched() {
     let old_name = |it: &mut World| {
@@ -217,9 +224,10 @@ fn a_deployment_is_patched() {
     );
     assert_eq!(
         it.mend,
-        ["kubectl -n team patch deployment web --type json -p \
-          '[{\"from\":\"/spec/template/spec/containers/0/resources/limits/nvidia.com~1gpu\",\"op\":\"move\",\
-          \"path\":\"/spec/template/spec/containers/0/resources/limits/nvidia.com~1gpu.shared\"}]'"]
+        [patch(
+            "main",
+            r#"{"nvidia.com/gpu":null,"nvidia.com/gpu.shared":"1"}"#
+        )]
     );
     let it = the_one(
         operator(),
@@ -230,10 +238,10 @@ fn a_deployment_is_patched() {
     assert_eq!(
         it.mend,
         [
-            "kubectl -n team patch deployment web --type json -p \
-             '[{\"op\":\"replace\",\"path\":\"/spec/template/spec/containers/0/resources/limits/nvidia.com~1gpu\",\"value\":\"1\"}]'",
+            patch("main", r#"{"nvidia.com/gpu":"1"}"#),
             "kubectl -n team delete pods --field-selector status.phase=Failed -l \
-             pod-template-hash=7d4b9c8f6d",
+             pod-template-hash=7d4b9c8f6d"
+                .to_owned(),
         ]
     );
     let running = |it: &mut World| it.pods.push(asking("web", "gpu-1", GPU, 3));
@@ -244,11 +252,7 @@ fn a_deployment_is_patched() {
     );
     let two = |it: &mut World| it.pods.push(two_containers(asking("web", "gpu-1", GPU, 1)));
     let it = the_one(operator(), two, "containers_request_one_each");
-    assert_eq!(
-        it.mend,
-        ["kubectl -n team patch deployment web --type json -p \
-          '[{\"op\":\"remove\",\"path\":\"/spec/template/spec/containers/1/resources/limits/nvidia.com~1gpu\"}]'"]
-    );
+    assert_eq!(it.mend, [patch("second", r#"{"nvidia.com/gpu":null}"#)]);
 }
 
 #[test]
@@ -268,7 +272,7 @@ fn what_makes_a_pod_decides_the_mend() {
     );
     let set = mend(of_kind(pending("web", GPU), "StatefulSet"));
     assert!(
-        set[0].starts_with("kubectl -n team patch statefulset it --type json"),
+        set[0].starts_with("kubectl -n team patch statefulset it -p "),
         "{set:?}"
     );
     assert_eq!(set[1], "kubectl -n team delete pod web-7d4b9c8f6d-x2x9p");
