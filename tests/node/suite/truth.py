@@ -169,7 +169,7 @@ class Card:
                 "ring": self._ring(uuid, here, now),
                 "exited": sorted({row["winner"] for row in self._rings[uuid] if row["winner"]} - {p.pid for p in here}),
                 "began": {str(process.pid): int(process.first * 1e6) for process in here},
-                "mig": {"enabled": True, "instances": self.mig[uuid]} if uuid in self.mig else None,
+                "mig": {"enabled": True, "instances": self.mig[uuid], "profiles": []} if uuid in self.mig else None,
             })
         script = {"driver_version": "580.159.04", "unloaded": self.unloaded, "gpus": gpus}
         fresh = self.file.with_suffix(".new")
