@@ -80,7 +80,7 @@ class Install(Case):
         for values in sets:
             with self.subTest(values.name):
                 words = ("helm", "template", "slicewatch", str(CHART), "-n", "dry", "-f", str(values))
-                node.kubectl(*strict, "-n", "dry", stdin=node.run(*words))
+                node.kubectl(*strict, stdin=node.run(*words))
         node.kubectl("create", "namespace", "slicewatch", check=False)
         node.kubectl(*strict, stdin=(DEPLOY / "slicewatch.yaml").read_text())
         folders = [DEPLOY / "kustomize/base", *sorted((DEPLOY / "kustomize/overlays").iterdir())]
