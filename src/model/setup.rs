@@ -187,9 +187,6 @@ pub struct PluginDaemonSet {
     pub wiring: PluginWiring,
     /// `spec.updateStrategy.type`.
     pub update_strategy: Option<String>,
-    pub generation: Option<i64>,
-    /// `status.observedGeneration`.
-    pub observed_generation: Option<i64>,
     /// The annotation `deprecated.daemonset.template.generation`, which every DaemonSet has.
     pub template_generation: Option<i64>,
     /// `status.desiredNumberScheduled`.
@@ -266,7 +263,6 @@ pub struct ConfigMapRead {
     /// `manager` of that entry.
     pub changed_by: Option<String>,
     pub immutable: bool,
-    pub resource_version: Option<String>,
 }
 
 /// A RuntimeClass.

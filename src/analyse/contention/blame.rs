@@ -23,8 +23,8 @@ const NEWEST: f64 = 1.0 / 3.0;
 const WINDOWS: f64 = 5.0;
 /// Standard errors that chance explains.
 const CHANCE: f64 = 3.0;
-/// A tenant of which there is no sample has come or gone where chance leaves it without one as
-/// seldom: the standard error is no judge of none.
+/// A tenant with samples on one side only has come or gone where its share would have left it without
+/// one less often than this. The standard error is no judge of none.
 const UNHEARD: f64 = 0.01;
 /// A tenant whose mean share fell below it, and that had nothing, is left out.
 const LEAST_SHARE: f64 = 1e-3;

@@ -27,7 +27,6 @@ pub(super) struct ConfigMapObject {
 struct MapMetadata {
     name: String,
     namespace: String,
-    resource_version: Option<String>,
     managed_fields: Option<Vec<ManagedFields>>,
 }
 
@@ -119,7 +118,6 @@ impl Wanted {
             data_changed,
             changed_by: changed_by.flatten(),
             immutable: immutable.unwrap_or_default(),
-            resource_version: metadata.resource_version,
         })
     }
 }

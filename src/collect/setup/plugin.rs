@@ -25,7 +25,6 @@ struct SetMetadata {
     name: String,
     namespace: String,
     annotations: Strings,
-    generation: Option<i64>,
     owner_references: Option<Vec<Owner>>,
 }
 
@@ -53,7 +52,6 @@ struct UpdateStrategy {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct SetStatus {
-    observed_generation: Option<i64>,
     desired_number_scheduled: u32,
     updated_number_scheduled: u32,
 }
@@ -103,8 +101,6 @@ impl Sets {
             image: main.image.clone(),
             wiring: pod.wiring(),
             update_strategy: spec.update_strategy.kind,
-            generation: metadata.generation,
-            observed_generation: status.observed_generation,
             template_generation: annotation(TEMPLATE_GENERATION)
                 .and_then(|generation| generation.parse().ok()),
             desired: status.desired_number_scheduled,

@@ -5,7 +5,6 @@
 //! happens, and end by themselves where this program is killed.
 
 use std::hash::{BuildHasher, RandomState};
-use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
@@ -82,7 +81,8 @@ pub async fn run(args: &FunctionalArgs, settings: &SetupSettings) -> anyhow::Res
         ));
         return Ok(found);
     }
-    let mut ended = pin!(terminated());
+    // A task, which takes signals from now on: they would end the process while pods are made.
+    let mut ended = tokio::spawn(terminated());
     // Not cut off by a signal: a pod whose making was not waited for could come after its end.
     let mut made = Made::default();
     let all = make(&trial, &plan, &mut made, &mut found).await;
@@ -97,7 +97,7 @@ pub async fn run(args: &FunctionalArgs, settings: &SetupSettings) -> anyhow::Res
     };
     let whole = tokio::select! {
         biased;
-        () = &mut ended => false,
+        _ = &mut ended => false,
         () = tried => true,
     };
     if !whole {

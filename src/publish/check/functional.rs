@@ -139,8 +139,10 @@ impl Functional {
         }
         for pod in &self.pods {
             let what = match (pod.running, pod.told_by) {
-                (true, Some(by)) => format!("{} (by {by})", pod.gpus.join(", ")),
-                (true, None) => "runs, and does not say on which GPU".to_owned(),
+                (true, Some(by)) if !pod.gpus.is_empty() => {
+                    format!("{} (by {by})", pod.gpus.join(", "))
+                }
+                (true, _) => "runs, and does not say on which GPU".to_owned(),
                 (false, _) => "does not run".to_owned(),
             };
             let agent = match &pod.agent {

@@ -31,8 +31,8 @@ pub struct Watched {
     found_at: Duration,
     /// Whether the last look was whole.
     whole: bool,
-    /// How long the last look took.
-    took: Duration,
+    /// How long the last look took; absent before the first.
+    took: Option<Duration>,
 }
 
 impl Watched {
@@ -43,7 +43,7 @@ impl Watched {
             found: Some(Arc::new(found)),
             found_at: at,
             whole: true,
-            took,
+            took: Some(took),
         }
     }
 
@@ -52,7 +52,7 @@ impl Watched {
     pub fn missed(&self, took: Duration) -> Self {
         Self {
             whole: false,
-            took,
+            took: Some(took),
             ..self.clone()
         }
     }
@@ -91,14 +91,16 @@ impl Watched {
             "1 where the last look at the cluster saw all it was to see",
             whole,
         );
-        let took: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default();
-        took.set(self.took.as_secs_f64());
-        registry.register_with_unit(
-            "slicewatch_check_duration",
-            "How long the last look took",
-            Unit::Seconds,
-            took,
-        );
+        if let Some(took) = self.took {
+            let seconds: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default();
+            seconds.set(took.as_secs_f64());
+            registry.register_with_unit(
+                "slicewatch_check_duration",
+                "How long the last look took",
+                Unit::Seconds,
+                seconds,
+            );
+        }
         if let Some(found) = &self.found {
             let at: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default();
             at.set(self.found_at.as_secs_f64());
@@ -299,5 +301,6 @@ mod tests {
         assert!(text.contains("slicewatch_check_up 0\n"), "{text}");
         assert!(!text.contains("finding"), "{text}");
         assert!(!text.contains("last_success"), "{text}");
+        assert!(!text.contains("duration"), "{text}");
     }
 }

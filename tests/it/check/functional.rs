@@ -260,26 +260,28 @@ fn a_node_that_takes_no_pods_is_passed_over_and_what_stays_is_named() {
 }
 
 #[test]
-fn a_signal_ends_it_and_the_pods() {
-    let cluster = cluster(Trials {
-        room: 1,
-        ..Trials::on(vec![GPU])
-    });
-    let kubeconfig = cluster.kubeconfig();
-    let mut command = command(&["--kubeconfig", kubeconfig.to_str().unwrap(), "--functional"]);
-    let child = command
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let until = Instant::now() + Duration::from_secs(20);
-    while left(&cluster) < 2 {
-        assert!(Instant::now() < until);
-        std::thread::sleep(Duration::from_millis(20));
+fn a_signal_ends_it_and_the_pods_while_they_are_made_too() {
+    for made in [1, 2] {
+        let cluster = cluster(Trials {
+            room: 1,
+            ..Trials::on(vec![GPU])
+        });
+        let kubeconfig = cluster.kubeconfig();
+        let mut command = command(&["--kubeconfig", kubeconfig.to_str().unwrap(), "--functional"]);
+        let child = command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while left(&cluster) < made {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let said = Said::of(child.wait_with_output().unwrap());
+        assert_eq!(said.status, Some(2), "{}", said.error);
+        assert!(said.out.contains("ended by a signal"), "{}", said.out);
+        assert_eq!(left(&cluster), 0);
     }
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    let said = Said::of(child.wait_with_output().unwrap());
-    assert_eq!(said.status, Some(2), "{}", said.error);
-    assert!(said.out.contains("ended by a signal"), "{}", said.out);
-    assert_eq!(left(&cluster), 0);
 }

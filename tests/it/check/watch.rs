@@ -24,6 +24,16 @@ fn watch(cluster: &Cluster) -> Agent {
     Agent::start(command)
 }
 
+/// When the ConfigMap's data were changed last.
+fn edited_at(cluster: &Cluster, time: &str) {
+    let mut script = cluster.api.script();
+    let objects = script.objects.as_mut().unwrap();
+    let map = "gpu-operator/time-slicing-config";
+    objects.change(CONFIG_MAPS, map, |map| {
+        map["metadata"]["managedFields"][0]["time"] = json!(time);
+    });
+}
+
 /// The metrics, once they have these words, or have them no more.
 fn until(watch: &Agent, words: &str, there: bool) -> String {
     let until = Instant::now() + Duration::from_secs(20);
@@ -46,16 +56,7 @@ fn a_finding_comes_and_goes_and_a_blind_look_mends_nothing() {
     assert!(!clean.contains("slicewatch_finding{"), "{clean}");
     assert_eq!(watch.get("/-/ready").0, 200);
 
-    let map = "gpu-operator/time-slicing-config";
-    cluster
-        .api
-        .script()
-        .objects
-        .as_mut()
-        .unwrap()
-        .change(CONFIG_MAPS, map, |map| {
-            map["metadata"]["managedFields"][0]["time"] = json!("2026-11-20T11:00:00Z");
-        });
+    edited_at(&cluster, "2026-11-20T11:00:00Z");
     let found = until(
         &watch,
         "code=\"config_edited_not_rolled_out\",severity=\"warning\"",
@@ -87,15 +88,7 @@ fn a_finding_comes_and_goes_and_a_blind_look_mends_nothing() {
     cluster.api.script().object_faults.clear();
     until(&watch, "\nslicewatch_check_up 1\n", true);
 
-    cluster
-        .api
-        .script()
-        .objects
-        .as_mut()
-        .unwrap()
-        .change(CONFIG_MAPS, map, |map| {
-            map["metadata"]["managedFields"][0]["time"] = json!("2026-11-20T09:00:00Z");
-        });
+    edited_at(&cluster, "2026-11-20T09:00:00Z");
     until(&watch, "config_edited_not_rolled_out", false);
     cluster.api.assert_read_only();
 
