@@ -6,6 +6,7 @@ GPU feature discovery is off, as an operator can have it: the plugin of this nod
 """
 
 import json
+import time
 
 import node
 
@@ -84,6 +85,14 @@ class Operator:
         """Reconciles; waits until the plugin's pod is of the newest template and runs."""
         self.reconcile()
         node.kubectl("-n", NAMESPACE, "rollout", "status", f"daemonset/{PLUGIN}", "--timeout=120s")
+
+    def restart(self):
+        """Has the plugin begin anew; waits until the node's numbers are of this plugin."""
+        node.kubectl("-n", NAMESPACE, "delete", "pod", "-l", f"app={PLUGIN}")
+        node.wait_for("the plugin's next pod", 90, lambda: self.pod()["status"].get("containerStatuses") and all(
+            one["ready"] for one in self.pod()["status"]["containerStatuses"]), 0.5)
+        # Longer than the kubelet's nodeStatusUpdateFrequency here: until then they may be those of before.
+        time.sleep(7)
 
     def pod(self):
         """The plugin's one pod that is not on its way out."""

@@ -90,6 +90,7 @@ class Setup(Case):
         cls.operator = Operator()
         cls.addClassCleanup(cls.operator.remove)
         cls.operator.install()
+        cls.operator.restart()
 
     def setUp(self):
         super().setUp()
@@ -104,7 +105,7 @@ class Setup(Case):
         policy = {"spec": {"mig": {"strategy": "none"}}}
         node.kubectl("patch", "clusterpolicy", POLICY, "--type=merge", "-p", json.dumps(policy))
         self.operator.overlay("any")
-        node.kubectl("-n", NAMESPACE, "delete", "pod", "-l", f"app={PLUGIN}")
+        self.operator.restart()
         self.offers(4)
 
     def offers(self, replicas, name=node.GPU):
@@ -230,7 +231,7 @@ class Setup(Case):
         profiles(renamed=profile(4, renameByDefault=True))
         labelled("renamed")
         # The kubelet brings a changed ConfigMap to a pod that runs within a minute or two.
-        node.kubectl("-n", NAMESPACE, "delete", "pod", self.operator.pod()["metadata"]["name"])
+        self.operator.restart()
         self.offers(4, SHARED_GPU)
         bare = pod("bare", {**container(command=["/bin/sleep", "infinity"], gpus=0), "resources": {"limits": {node.GPU: "1"}}})
         node.apply(deployment("asks"), bare)
