@@ -3,6 +3,15 @@
 //! Time is an argument. Memory, presence and peaks come from process lists; GPU time from drains
 //! of the utilization ring.
 //!
+//! # GPU time
+//! A sample of the ring names the process that ran last before it, and is given with all that the
+//! card was busy in those 200 ms. On a card that is never idle, and for a tenant alone on a card,
+//! sums of them are GPU time, without bias. On one that several tenants share and leave idle in
+//! between, who ran last is who runs often: beside a tenant with kernels of 2 ms each 22 ms and 8.9 %
+//! of an H200's time, one with kernels of 20 ms each 140 ms and 14.3 % of it was given 5.9 %, the
+//! other 17.3 %. The driver tells nothing that could mend it. What the canary's own probes take is
+//! given back.
+//!
 //! # Active and contended time
 //! The ring names one winner each 200 ms, so a drain of a few seconds says *who* had how much of
 //! the card, not when. A tenant is taken to have been active for the time it received, times the
@@ -41,6 +50,7 @@ use crate::model::{
 
 mod container;
 mod device;
+mod drain;
 mod peak;
 mod tenancy;
 mod view;

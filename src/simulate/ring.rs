@@ -52,8 +52,15 @@ impl Ring {
     }
 
     /// Takes the sample that is due. `busy` has the seconds that each process ran since the last
-    /// one; `wall` is the wall clock.
-    pub(super) fn sample(&mut self, busy: &[(u64, f64)], wall: Duration, rng: &mut SmallRng) {
+    /// one; `wall` is the wall clock; `last` may name another winner, given the part of the time in
+    /// which nobody ran.
+    pub(super) fn sample(
+        &mut self,
+        busy: &[(u64, f64)],
+        last: impl FnOnce(f64) -> Option<u64>,
+        wall: Duration,
+        rng: &mut SmallRng,
+    ) {
         let at = self.next;
         let length = self.length as f64 * 1e-9;
         let total: f64 = busy.iter().map(|(_, seconds)| seconds).sum();
@@ -71,6 +78,7 @@ impl Ring {
                     break;
                 }
             }
+            winner = last((1.0 - total / length).max(0.0)).or(winner);
         }
         self.slots.push_back(Slot {
             at,
@@ -139,7 +147,7 @@ mod tests {
                 let who = if index < wins { 1 } else { 2 };
                 let wall = Duration::from_nanos(ring.next);
                 // A shade over 98 would draw 99 now and then.
-                ring.sample(&[(who, seconds * 0.999_999_999)], wall, &mut rng);
+                ring.sample(&[(who, seconds * 0.999_999_999)], |_| None, wall, &mut rng);
             }
             let read = ring.read(Duration::ZERO, |id| {
                 (id == 1).then_some((HostPid(id as u32), 0))
@@ -156,7 +164,7 @@ mod tests {
         let mut ring = Ring::new(0, 5);
         let mut rng = SmallRng::seed_from_u64(3);
         for _ in 0..200 {
-            ring.sample(&[], Duration::from_nanos(ring.next), &mut rng);
+            ring.sample(&[], |_| None, Duration::from_nanos(ring.next), &mut rng);
         }
         let read = ring.read(Duration::ZERO, |_| Some((HostPid(1), 0)));
         assert!(read.rows.is_empty());

@@ -204,10 +204,10 @@ impl World {
 
     fn sample(&mut self, card: usize) {
         let wall = self.moment(self.now).unix;
-        let Some(&device) = self.cards[card].devices.first() else {
+        let Some(&index) = self.cards[card].devices.first() else {
             return;
         };
-        let device = &mut self.devices[device];
+        let device = &mut self.devices[index];
         let mut busy = device.take_stretch(self.now, &mut self.records);
         if let Some(server) = device.processes.iter().find(|process| process.mps_server) {
             for (id, _) in &mut busy {
@@ -215,7 +215,9 @@ impl World {
             }
         }
         if let Some(ring) = &mut self.cards[card].ring {
-            ring.sample(&busy, wall, &mut self.rng);
+            let canaries = &mut self.canaries;
+            let last = |idle| canaries.as_mut()?.ran_last(index, device, idle);
+            ring.sample(&busy, last, wall, &mut self.rng);
         }
     }
 

@@ -9,6 +9,7 @@ from canary_blame import check_canary_blame
 from canary_cost import check_canary_cost
 from canary_faults import check_canary_faults
 from canary_memory import check_canary_memory
+from canary_share import check_canary_share
 from rig import cpu_seconds, cpu_seconds_by_stat, resident, wait_for
 
 GIB_IN_MIB = 1024
@@ -339,4 +340,5 @@ CHECKS = {
     "canary-memory": check_canary_memory,
     "canary-blame": check_canary_blame,
     "canary-faults": check_canary_faults,
+    "canary-share": check_canary_share,
 }

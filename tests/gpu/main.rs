@@ -55,5 +55,5 @@ macro_rules! checks {
 
 checks! {
     share memory peak killed drain overhead
-    canary_cost canary_memory canary_blame canary_faults
+    canary_cost canary_memory canary_blame canary_faults canary_share
 }

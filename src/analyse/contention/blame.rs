@@ -7,7 +7,8 @@
 //! turn, and is told to be weighed by share.
 //!
 //! One window has about fifteen winners of samples, so shares are averaged over a few windows,
-//! until they change by more than chance does: then they begin anew.
+//! until they change by more than chance does: then they begin anew. Who is silent for longer than
+//! its share explains is gone, however many windows it takes to say so.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub(super) const MOST: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     mean: BTreeMap<TenantId, f64>,
+    /// Of who has a mean and no sample of late: that mean before its silence, and the samples since.
+    silent: BTreeMap<TenantId, (f64, u32)>,
     at: Duration,
 }
 
@@ -45,12 +48,21 @@ impl Shares {
     pub(super) fn push(&mut self, at: Duration, window: &BTreeMap<TenantId, f64>, samples: u32) {
         let of = |shares: &BTreeMap<TenantId, f64>, tenant| shares.get(tenant).copied();
         let errors = (1.0 + 1.0 / WINDOWS) / f64::from(samples.max(1));
+        let heard = |tenant: &TenantId| window.get(tenant).is_some_and(|share| *share > 0.0);
+        self.silent.retain(|tenant, _| !heard(tenant));
+        for (tenant, mean) in self.mean.iter().filter(|(tenant, _)| !heard(tenant)) {
+            self.silent.entry(*tenant).or_insert((*mean, 0)).1 += samples;
+        }
         let tenants = self.mean.keys().chain(window.keys());
         let changed = tenants.into_iter().any(|tenant| {
             let before = of(&self.mean, tenant).unwrap_or(0.0);
             let now = of(window, tenant).unwrap_or(0.0);
             let part = ((before + now) / 2.0).min(1.0);
-            let none = (1.0 - before.max(now)).powf(f64::from(samples));
+            let (share, unheard) = match self.silent.get(tenant) {
+                Some((before, unheard)) => (*before, *unheard),
+                None => (before.max(now), samples),
+            };
+            let none = (1.0 - share.min(1.0)).powf(f64::from(unheard));
             let came_or_went = before.min(now) <= 0.0 && none < UNHEARD;
             came_or_went || (now - before).abs() > CHANCE * (part * (1.0 - part) * errors).sqrt()
         });
@@ -67,12 +79,15 @@ impl Shares {
                 .retain(|tenant, mean| *mean >= LEAST_SHARE || window.contains_key(tenant));
         }
         self.mean.retain(|_, mean| *mean > 0.0);
+        let mean = &self.mean;
+        self.silent.retain(|tenant, _| mean.contains_key(tenant));
         self.at = at;
     }
 
     /// Forgets tenants that are no more.
     pub(super) fn retain(&mut self, lives: impl Fn(TenantId) -> bool) {
         self.mean.retain(|tenant, _| lives(*tenant));
+        self.silent.retain(|tenant, _| lives(*tenant));
     }
 }
 
@@ -179,6 +194,12 @@ mod tests {
         push(&mut shares, 12, &[]);
         shares.retain(|tenant| tenant != B);
         assert_eq!(of(&shares, B), 0.0);
+        // Fifteen samples without one that has a quarter are chance, thirty are not.
+        push(&mut shares, 60, &[(A, 0.25), (B, 0.3)]);
+        push(&mut shares, 63, &[(B, 0.3)]);
+        assert!(of(&shares, A) > 0.15);
+        push(&mut shares, 66, &[(B, 0.3)]);
+        assert_eq!((of(&shares, A), of(&shares, B)), (0.0, 0.3));
     }
 
     #[test]

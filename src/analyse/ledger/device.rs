@@ -1,20 +1,18 @@
 //! What is kept of one device: a card, or a MIG instance.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::LedgerSettings;
 use super::container::{ContainerState, LINGER};
 use super::peak::SlidingMax;
-use super::tenancy::{Rest, tenancy};
-use super::workloads::Workloads;
-use crate::analyse::attribution::{Attributed, Context, attribute, owner_of};
-use crate::analyse::contention::{Charge, Contention, Tenancy, TenantId};
+use crate::analyse::attribution::{Attributed, Context, attribute};
+use crate::analyse::contention::Contention;
 use crate::analyse::grants::{Advertised, ContainerLabels};
 use crate::model::{
-    Bytes, Cause, ContextKind, DeviceWindow, Drain, Evidence, GpuIdentity, GpuSeconds, Memory,
-    Moment, PodName, PodNames, PodUid, ProcessList, Reading, Remainder, Sharing,
+    Bytes, Cause, ContextKind, DeviceWindow, Evidence, GpuIdentity, GpuSeconds, Memory, Moment,
+    PodNames, PodUid, ProcessList, Reading, Remainder, Sharing,
 };
 
 /// Name of the process that runs all clients' work under MPS, `nvidia-cuda-mps-server`, as far as
@@ -154,7 +152,7 @@ impl DeviceState {
     }
 
     /// The state of a container, new where the name now is another pod's.
-    fn container(
+    pub(super) fn container(
         &mut self,
         labels: &ContainerLabels,
         uid: Option<&PodUid>,
@@ -192,7 +190,7 @@ impl DeviceState {
     }
 
     /// Whether this name now is another pod's.
-    fn is_another(&self, labels: &ContainerLabels, uid: Option<&PodUid>) -> bool {
+    pub(super) fn is_another(&self, labels: &ContainerLabels, uid: Option<&PodUid>) -> bool {
         self.containers
             .get(labels)
             .is_some_and(|known| known.is_another(uid))
@@ -251,140 +249,6 @@ impl DeviceState {
         self.list_failed = Some(cause);
         self.active_tenants = Reading::Failed(cause);
         self.under_pressure = false;
-    }
-
-    /// Takes in a drain of the card's ring.
-    pub(super) fn drain(
-        &mut self,
-        drain: &Reading<Drain>,
-        context: Context<'_>,
-        workloads: &mut Workloads,
-        now: Moment,
-    ) {
-        let drain = match drain {
-            Reading::Value(drain) => drain,
-            other => {
-                self.ring = other.as_ref().map(|_| ());
-                self.active_tenants = other.as_ref().map(|_| 0);
-                if matches!(other, Reading::Unsupported) {
-                    self.contention.drain(None, now);
-                }
-                return;
-            }
-        };
-        self.ring = Reading::Value(());
-        self.busy += drain.busy;
-        // Under MPS one server has everybody's time: it says nothing about clients.
-        if self.mps {
-            self.active_tenants = Reading::Unsupported;
-            self.contention.drain(None, now);
-            return;
-        }
-        if drain.samples == 0 {
-            // A stepped clock: who is active now will be known in a while.
-            self.active_tenants = Reading::Failed(Cause::Stale);
-            return;
-        }
-        let mut pods: HashMap<PodName, GpuSeconds> = HashMap::new();
-        let mut others = Vec::new();
-        let mut rest = Rest::default();
-        let mut received: HashMap<ContainerLabels, (GpuSeconds, u32)> = HashMap::new();
-        for row in &drain.rows {
-            match owner_of(row.pid, &row.facts, context) {
-                // A process whose container was named only after its end is a tenant all the same;
-                // one of an older pod of the same name is not.
-                Ok(owner) if !self.is_another(&owner.labels, owner.pod_uid.as_ref()) => {
-                    let uid = owner.pod_uid.as_ref();
-                    self.container(&owner.labels, uid, owner.evidence, context.names, now);
-                    *pods.entry(owner.labels.pod_name()).or_default() += row.time;
-                    let entry = received.entry(owner.labels).or_default();
-                    entry.0 += row.time;
-                    entry.1 += row.samples;
-                }
-                // The agent's own canary is nobody's neighbour.
-                Err(Remainder::Canary) => rest.canary += row.time,
-                Err(Remainder::HostProcess) => {
-                    rest.host += row.time;
-                    others.push(row.time);
-                }
-                Ok(_) | Err(_) => {
-                    rest.unknown += row.time;
-                    others.push(row.time);
-                }
-            }
-        }
-        let activity = Activity {
-            busy: drain.busy,
-            tenants: (pods.len() + others.len()) as f64,
-        };
-        let active: HashMap<&PodName, Duration> = pods
-            .iter()
-            .map(|(pod, time)| (pod, activity.of(*time)))
-            .collect();
-        let of_pods: Duration = active.values().sum();
-        let of_all = of_pods + others.iter().map(|time| activity.of(*time)).sum();
-        let longest = active.values().max().copied().unwrap_or_default();
-        self.contended += (of_pods - longest).min(activity.of(drain.busy));
-        self.active_tenants = Reading::Value(pods.len() as u32);
-        let of_containers = received.iter().filter_map(|(labels, (time, _))| {
-            let container = self.containers.get(labels)?;
-            Some((container.tenant, *time))
-        });
-        let tenancy = tenancy(drain, of_containers, &rest);
-        self.charge(&tenancy, now);
-        for (labels, (time, samples)) in received {
-            let neighbours = of_all - active.get(&labels.pod_name()).copied().unwrap_or_default();
-            if let Some(container) = self.containers.get_mut(&labels) {
-                let workload = container.workload(&labels.pod);
-                let namespace = &labels.namespace;
-                workloads.add(&self.identity.uuid, namespace, workload, time, now);
-                container.gpu_time += time;
-                container.gpu_samples += u64::from(samples);
-                let active = activity.of(time);
-                container.active += active;
-                container.contended += active.min(neighbours);
-            }
-        }
-    }
-
-    /// Puts the delays of the drain's time down to containers.
-    fn charge(&mut self, tenancy: &Tenancy, now: Moment) {
-        let tenants: HashMap<TenantId, bool> = self
-            .containers
-            .values()
-            .map(|container| (container.tenant, container.resident))
-            .collect();
-        self.contention.retain(
-            |tenant| tenants.contains_key(&tenant),
-            |tenant| tenants.get(&tenant) == Some(&true) || tenancy.shares.contains_key(&tenant),
-        );
-        let charges = self.contention.drain(Some(tenancy), now);
-        let charges: HashMap<TenantId, Charge> = charges
-            .into_iter()
-            .map(|charge| (charge.tenant, charge))
-            .collect();
-        let probes = self.contention.probes();
-        for container in self.containers.values_mut() {
-            container.weighed |= probes;
-            if let Some(charge) = charges.get(&container.tenant) {
-                container.charge(*charge);
-            }
-        }
-    }
-}
-
-/// How long the tenants of one drain were active, from the time they received.
-struct Activity {
-    /// Of the card.
-    busy: GpuSeconds,
-    tenants: f64,
-}
-
-impl Activity {
-    /// As if each other tenant of the drain had received as much meanwhile; at most for as long as
-    /// the card was busy.
-    fn of(&self, time: GpuSeconds) -> Duration {
-        Duration::from_secs_f64((time.0 * self.tenants).min(self.busy.0).max(0.0))
     }
 }
 

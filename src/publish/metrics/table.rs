@@ -245,7 +245,7 @@ metrics! {
         "The container's processes with a context on the device: the GPU shares time among processes, not pods.",
         "the process list could not be read, or the container is gone";
     POD_GPU_SECONDS = "slicewatch_pod_gpu_seconds_total", Counter, Seconds, Container, Stable,
-        "GPU time that the container received, integrated from the driver's ring of five samples a second, each won by one process.",
+        "GPU time that the container received, integrated from the driver's ring of five samples a second, each won by the process that ran last: where several pods leave the card idle in between, one that runs often reads high and one that runs long reads low.",
         "a share of time cannot be measured, as under MIG and MPS";
     POD_GPU_SAMPLES = "slicewatch_pod_gpu_samples_total", Counter, Count, Container, Stable,
         "Ring samples that the container won: a share p over n samples has a standard error of sqrt(p(1-p)/n).",

@@ -56,7 +56,37 @@ fn sum(snapshot: &Snapshot) -> f64 {
 }
 
 #[test]
-fn a_worker_is_no_tenant_and_its_time_is_nobodys_activity() {
+fn samples_that_the_canary_took_are_those_of_who_ran() {
+    let mut bench = Bench::new();
+    bench.pods = [(11, ("a", 300)), (12, ("b", 300)), (WORKER, ("agent", 254))].into();
+    bench.probes(&[]);
+    let time = |snapshot: &Snapshot, pod| {
+        let container = container(snapshot, pod).unwrap();
+        (container.gpu_time.value().unwrap().0, container.gpu_samples)
+    };
+    // In proportion to what each won; the number of samples stays what was won.
+    let snapshot = bench.step_with(drain(&[
+        (11, "a", 0.6),
+        (12, "b", 0.3),
+        (WORKER, "agent", 0.9),
+    ]));
+    let (of_a, samples) = time(&snapshot, "a");
+    assert!((of_a - 1.2).abs() < 1e-9);
+    assert!((time(&snapshot, "b").0 - 0.6).abs() < 1e-9);
+    // Nobody won any, and either may have run: nobody's.
+    bench.probes(&[]);
+    let snapshot = bench.step_with(drain(&[(WORKER, "agent", 0.5)]));
+    assert_eq!(time(&snapshot, "a"), (of_a, samples));
+    // One that is alone had it all.
+    bench.pods.remove(&12);
+    bench.probes(&[]);
+    let snapshot = bench.step_with(drain(&[(WORKER, "agent", 0.5)]));
+    assert!((time(&snapshot, "a").0 - of_a - 0.5).abs() < 1e-9);
+    assert_eq!(time(&snapshot, "a").1, samples);
+}
+
+#[test]
+fn a_worker_is_no_tenant_and_its_time_is_the_tenants() {
     let mut bench = Bench::new();
     bench.allocations = granted(&[("b", 1)], 4);
     bench.pods = [(11, ("a", 300)), (WORKER, ("agent", 254))].into();
@@ -73,7 +103,7 @@ fn a_worker_is_no_tenant_and_its_time_is_nobodys_activity() {
     let a = container(&snapshot, "a").unwrap();
     assert_eq!(
         (a.active, a.contended),
-        (Duration::from_secs(1), Duration::ZERO)
+        (Duration::from_millis(1200), Duration::ZERO)
     );
     // Every process is accounted for: the granted pod holds nothing.
     assert_eq!(
