@@ -55,6 +55,9 @@ use crate::model::setup::{
     Asked, KeyFrom, NodeInForce, NodeRead, PluginRole, PodRead, Setup, SetupReport,
 };
 
+/// How long kubelet and feature discovery take, at most, to show what a plugin that started offers.
+pub const SETTLING: Duration = Duration::from_secs(120);
+
 /// A cluster's set-up, while its nodes are read.
 #[derive(Debug)]
 pub struct Check {
@@ -64,10 +67,12 @@ pub struct Check {
 }
 
 impl Check {
-    /// Of what there is one of, or few. `now` is since 1970, as the API server's `Date` has it.
-    pub fn new(setup: Setup, now: Duration) -> Self {
+    /// Of what there is one of, or few. `now` is since 1970, as the API server's `Date` has it. For
+    /// `settling` after a start of the plugin, what its node says may be of before and is no finding;
+    /// usually [`SETTLING`].
+    pub fn new(setup: Setup, now: Duration, settling: Duration) -> Self {
         Self {
-            cluster: Cluster::new(setup, now),
+            cluster: Cluster::new(setup, now, settling),
             alike: Alike::default(),
             nodes: BTreeMap::new(),
         }

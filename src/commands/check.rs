@@ -7,6 +7,7 @@ pub mod watch;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::ensure;
 use clap::{Args, ValueEnum};
@@ -16,6 +17,7 @@ use self::functional::FunctionalArgs;
 use self::pass::{Pass, pass};
 use self::watch::WatchArgs;
 use super::options::Period;
+use crate::analyse::setup::SETTLING;
 use crate::collect::setup::{SetupSettings, access};
 use crate::publish::check::{Cluster, Files, Functional, NotChecked, Outcome, Verdict};
 
@@ -35,7 +37,7 @@ pub struct CheckArgs {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["node", "all_nodes", "namespace", "kubeconfig", "context", "timeout"]
+        conflicts_with_all = ["node", "all_nodes", "namespace", "kubeconfig", "context", "timeout", "settling"]
     )]
     config_file: Vec<PathBuf>,
     /// Look at one node, and at what is not of any node. May be given again
@@ -57,6 +59,10 @@ pub struct CheckArgs {
     /// How long the API server may take for an answer [default: 30s]
     #[arg(long, value_name = "TIME")]
     timeout: Option<Period>,
+    /// For so long after a start of the device plugin, what its node says may be of before, and is
+    /// no finding [default: 2m]
+    #[arg(long, value_name = "TIME", conflicts_with = "functional")]
+    settling: Option<Period>,
     /// How to print what was found
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
@@ -80,7 +86,8 @@ pub enum Output {
 pub async fn run(args: CheckArgs) -> anyhow::Result<u8> {
     if args.watch.watch {
         let settings = settings(&args)?;
-        watch::run(args.watch, settings).await?;
+        let settling = settling(&args);
+        watch::run(args.watch, settings, settling).await?;
         return Ok(0);
     }
     let output = args.output;
@@ -131,6 +138,10 @@ fn settings(args: &CheckArgs) -> anyhow::Result<SetupSettings> {
     Ok(settings)
 }
 
+fn settling(args: &CheckArgs) -> Duration {
+    args.settling.map_or(SETTLING, |period| period.0)
+}
+
 /// Looks at a cluster.
 async fn of_cluster(args: &CheckArgs) -> anyhow::Result<Cluster> {
     let settings = settings(args)?;
@@ -139,7 +150,7 @@ async fn of_cluster(args: &CheckArgs) -> anyhow::Result<Cluster> {
         report,
         not_checked,
         complete,
-    } = pass(&settings).await?;
+    } = pass(&settings, settling(args)).await?;
     Ok(Cluster::new(server, report, not_checked, complete))
 }
 

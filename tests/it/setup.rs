@@ -10,13 +10,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use slicewatch::analyse::setup::{Check, MAX_OF_A_CODE};
+use slicewatch::analyse::setup::{Check, MAX_OF_A_CODE, SETTLING};
 use slicewatch::model::setup::{Asked, NodeRead, PodRead, Setup, SetupReport};
 
 use cluster::{NOW, Troubles, cluster, pod};
 
 fn report(setup: Setup, nodes: &[NodeRead], pods: &[PodRead]) -> SetupReport {
-    let mut check = Check::new(setup, Duration::from_secs(NOW));
+    let mut check = Check::new(setup, Duration::from_secs(NOW), SETTLING);
     for node in nodes {
         check.node(node);
     }

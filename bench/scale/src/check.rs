@@ -21,6 +21,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
+use slicewatch::analyse::setup::SETTLING;
 use slicewatch::collect::cluster::Access;
 use slicewatch::collect::setup::SetupSettings;
 use slicewatch::commands::check::pass::{Pass, pass};
@@ -165,7 +166,7 @@ fn measure(kubeconfig: &Path) -> anyhow::Result<Cost> {
         report,
         not_checked,
         complete,
-    } = runtime.block_on(pass(&settings))?;
+    } = runtime.block_on(pass(&settings, SETTLING))?;
     ensure!(complete, "the check is incomplete: {not_checked:?}");
     let (nodes, pods) = (report.nodes_read, report.pods_read);
     let findings = report.findings.len();

@@ -19,12 +19,14 @@ pub(super) struct Cluster {
     pub(super) setup: Setup,
     pub(super) profiles: Profiles,
     pub(super) now: Duration,
+    /// For so long after a start, a node's numbers and labels may still be those of before.
+    pub(super) settling: Duration,
     /// Places in `plugin_pods`, by node.
     pods_on: HashMap<String, Vec<usize>>,
 }
 
 impl Cluster {
-    pub(super) fn new(mut setup: Setup, now: Duration) -> Self {
+    pub(super) fn new(mut setup: Setup, now: Duration, settling: Duration) -> Self {
         let profiles = Profiles::new(std::mem::take(&mut setup.config_maps));
         if let Asked::Read(policies) = &mut setup.policies {
             policies.sort_by(|a, b| a.name.cmp(&b.name));
@@ -50,6 +52,7 @@ impl Cluster {
             setup,
             profiles,
             now,
+            settling,
             pods_on,
         }
     }

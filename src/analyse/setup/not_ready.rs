@@ -2,7 +2,7 @@
 
 use super::found::{Found, finding};
 use super::mend::{quoted, role_words};
-use super::on_node::{OnNode, SETTLING};
+use super::on_node::OnNode;
 use crate::model::Severity;
 use crate::model::setup::{PluginContainer, PluginPod};
 
@@ -21,7 +21,7 @@ pub(super) fn rule(it: &OnNode<'_>, pod: &PluginPod, explained: bool, found: &mu
     let container = pod.containers.iter().find(stuck);
     let since = pod.not_ready_since.or(pod.started);
     let now = it.cluster.now;
-    let long = since.is_none_or(|since| now.saturating_sub(since) >= SETTLING);
+    let long = since.is_none_or(|since| now.saturating_sub(since) >= it.cluster.settling);
     if container.is_none() && !long {
         return true;
     }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::cluster::Cluster;
 use super::found::{Found, finding, object, some_of};
@@ -16,9 +15,6 @@ use crate::model::Severity;
 use crate::model::setup::{
     KeyFrom, NodeInForce, PluginDaemonSet, PluginPod, PluginRole, PluginWiring,
 };
-
-/// For so long after a start, a node's numbers and labels may still be those of before.
-pub(super) const SETTLING: Duration = Duration::from_secs(120);
 
 /// A node and what is known of it.
 pub(super) struct OnNode<'c> {
@@ -178,7 +174,7 @@ pub(super) fn rules(it: &OnNode<'_>, others_choose: bool, found: &mut Found) {
 /// Whether a pod's main container runs for long enough to have changed what the node says.
 pub(super) fn settled(cluster: &Cluster, pod: &PluginPod) -> bool {
     let started = pod.main().and_then(|main| main.started).or(pod.started);
-    started.is_none_or(|started| cluster.now.saturating_sub(started) >= SETTLING)
+    started.is_none_or(|started| cluster.now.saturating_sub(started) >= cluster.settling)
 }
 
 /// A key that is not there.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::pass::pass;
+use crate::analyse::setup::SETTLING;
 use crate::collect::setup::{AgentPod, Right, SetupSettings, Trial, TrialError};
 use crate::commands::agent::terminated;
 use crate::commands::options::Period;
@@ -62,7 +63,7 @@ pub struct FunctionalArgs {
 pub async fn run(args: &FunctionalArgs, settings: &SetupSettings) -> anyhow::Result<Functional> {
     let namespace = args.functional_namespace.clone();
     let mut found = Functional::new(namespace.unwrap_or_else(|| NAMESPACE.to_owned()));
-    let nodes = pass(settings).await?.report.nodes;
+    let nodes = pass(settings, SETTLING).await?.report.nodes;
     let trial = Trial::open(settings, &found.namespace).await?;
     let wait = args.wait.map_or(WAIT, |Period(wait)| wait);
     let plan = match plan(args, &nodes, &trial, &mut found).await {

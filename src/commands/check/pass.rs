@@ -1,5 +1,7 @@
 //! One pass over a cluster: what is read is judged as it comes.
 
+use std::time::Duration;
+
 use crate::analyse::setup::Check;
 use crate::collect::setup::{SetupError, SetupReader, SetupSettings};
 use crate::model::setup::{Asked, Setup, SetupReport};
@@ -22,13 +24,13 @@ pub struct Pass {
 ///
 /// # Errors
 /// Where it cannot be asked at all: a kubeconfig or credentials that cannot be used.
-pub async fn pass(settings: &SetupSettings) -> Result<Pass, SetupError> {
+pub async fn pass(settings: &SetupSettings, settling: Duration) -> Result<Pass, SetupError> {
     let mut reader = SetupReader::open(settings).await?;
     let setup = reader.setup().await;
     let mut unanswered = Unanswered::default();
     unanswered.of(&setup);
 
-    let mut check = Check::new(setup, reader.now());
+    let mut check = Check::new(setup, reader.now(), settling);
     let nodes = reader.nodes(|node| check.node(&node)).await;
     let mut check = check.pods(&nodes);
     let pods = reader.pods(|pod| check.pod(&pod)).await;

@@ -37,7 +37,11 @@ pub struct WatchArgs {
 ///
 /// # Errors
 /// An address that cannot be listened on. A cluster that cannot be asked is asked again.
-pub async fn run(args: WatchArgs, settings: SetupSettings) -> anyhow::Result<()> {
+pub async fn run(
+    args: WatchArgs,
+    settings: SetupSettings,
+    settling: Duration,
+) -> anyhow::Result<()> {
     // What cannot be used now will not be later.
     SetupReader::open(&settings).await?;
     let listener = bind(args.listen).await?;
@@ -50,7 +54,7 @@ pub async fn run(args: WatchArgs, settings: SetupSettings) -> anyhow::Result<()>
         loop {
             tick.tick().await;
             let before = publish.borrow().clone();
-            let (after, missed) = look(&settings, &before).await;
+            let (after, missed) = look(&settings, settling, &before).await;
             tell_missed(&unseen, &missed);
             tell_changes(&before, &after);
             unseen = missed;
@@ -67,9 +71,13 @@ pub async fn run(args: WatchArgs, settings: SetupSettings) -> anyhow::Result<()>
 
 /// One look, with credentials read anew: a service account's token expires within the hour. With what
 /// it could not see.
-async fn look(settings: &SetupSettings, before: &Watched) -> (Watched, Vec<NotChecked>) {
+async fn look(
+    settings: &SetupSettings,
+    settling: Duration,
+    before: &Watched,
+) -> (Watched, Vec<NotChecked>) {
     let begun = Instant::now();
-    let pass = match pass(settings).await {
+    let pass = match pass(settings, settling).await {
         Ok(pass) => pass,
         Err(error) => {
             let missed = NotChecked {

@@ -1,11 +1,15 @@
 """What all suites share: the look at the processes, the card where it is made up, the agent."""
 
+import json
 import shutil
+import subprocess
 import unittest
 
 import node
 from agent import Agent, Watch
 from truth import Card, Truth
+
+PROGRAM = node.REPOSITORY / "target" / "release" / "slicewatch"
 
 
 class Fixture:
@@ -67,3 +71,18 @@ class Case(unittest.TestCase):
             return rows if rows and all(row["processes"] == processes for row in rows) else None
 
         return self.eventually(f"{processes} processes of {namespace}/{pod}/{container}", probe, seconds)
+
+    def agent_finds(self, code):
+        """Subjects of the agent's findings of a code, with what it says of them."""
+        found = self.agent.snapshot()["findings"]
+        return {finding["subject"]: finding for finding in found if finding["code"] == code}
+
+    def tried(self, *words):
+        """Status and words of `check --functional`, which leaves nothing behind."""
+        words = [str(PROGRAM), "check", "--functional", "--output", "json", *words]
+        done = subprocess.run(words, text=True, capture_output=True, timeout=180)
+        self.assertTrue(done.stdout, done.stderr)
+        said = json.loads(done.stdout)
+        self.assertEqual(said["left_behind"], [], said)
+        self.assertEqual(node.get("pods", "-A", "-l", "app.kubernetes.io/name=slicewatch-check-functional"), [])
+        return done.returncode, said

@@ -62,6 +62,39 @@ class Gpu(Case):
             self.eventually("grants and residence to agree", lambda: self.agent.gpu_row()["disagreements"] == {"value": 0})
         self.report(crowd)
 
+    def test_the_trial_finds_two_pods_on_the_card_and_the_agent_agrees(self):
+        status, said = self.tried()
+        self.assertEqual((status, said["outcome"], said["agent_agrees"]), (0, "shared", True), said)
+        self.assertEqual(said["shared_gpu"], node.gpus()[0])
+        self.tell("the trial", {name: said[name] for name in ("outcome", "agent_agrees", "shared_gpu", "pods")})
+
+    def test_a_tenant_that_takes_the_framebuffer_of_the_others(self):
+        total = self.agent.gpu_row()["memory_bytes"]["value"]["total"]
+        hog = tenant("hog", "--idle", "--memory-mib", str(int(total * 0.94) >> 20))
+        starved = tenant("starved", "--memory-mib", "2048", "--kernel-ms", "0.5", "--gap-ms", "10",
+                         "--step-mib", "8192", "--step-period-ms", "8000", "--step-hold-ms", "1000")
+        starved["spec"]["restartPolicy"] = "Never"
+        with node.pods(hog, starved):
+            code = "replicas_treated_as_isolated"
+            found = self.eventually("the finding", lambda: self.agent_finds(code), 90)
+            [finding] = found.values()
+            for word in ("default/hog held up to", "default/starved"):
+                self.assertIn(word, finding["evidence"])
+            self.tell("out of memory", finding)
+
+    def test_a_noisy_neighbour(self):
+        heavy = ["/bin/slicewatch-tenant", "--iterations-per-ms", CALIBRATION, "--seconds", "36000", "--kernel-ms", "8"]
+        noisy = pod("noisy", container(command=heavy), container("second", command=heavy), terminationGracePeriodSeconds=1)
+        service = tenant("service", "--kernel-ms", "0.1", "--gap-ms", "20", "--gaps", "exponential")
+        with node.pods(noisy, service):
+            found = self.eventually("the finding", lambda: self.agent_finds("noisy_neighbour"), 200)
+            self.assertEqual(list(found), ["default/noisy"])
+            self.assertIn("a short request of default/service waits", found["default/noisy"]["evidence"])
+            self.tell("noisy neighbour", found)
+
+    def tell(self, what, said):
+        print(f"\n{what}: {json.dumps(said, indent=1)}", flush=True)
+
     def finished(self, name):
         return any(process.pod == name for process in self.truth.ended)
 

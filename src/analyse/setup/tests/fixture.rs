@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::analyse::setup::Check;
+use crate::analyse::setup::{Check, SETTLING};
 use crate::model::setup::*;
 
 /// When the clean set-ups were made, and when they are looked at.
@@ -46,7 +46,7 @@ fn read<T>(asked: &mut Asked<T>) -> &mut T {
 
 impl World {
     pub(super) fn report(&self) -> SetupReport {
-        let mut check = Check::new(self.setup.clone(), Duration::from_secs(NOW));
+        let mut check = Check::new(self.setup.clone(), Duration::from_secs(NOW), SETTLING);
         for node in &self.nodes {
             check.node(node);
         }
