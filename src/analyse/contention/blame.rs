@@ -6,6 +6,9 @@
 //! turns had at least half of the time that tenants had; another one takes part with the common
 //! turn, and is told to be weighed by share.
 //!
+//! Where each of them was seen to go and come, what went with it is known, and is its weight: the
+//! ring's shares are not asked ([`Turns::falls`]).
+//!
 //! One window has about fifteen winners of samples, so shares are averaged over a few windows,
 //! until they change by more than chance does: then they begin anew. Who is silent for longer than
 //! its share explains is gone, however many windows it takes to say so.
@@ -104,6 +107,13 @@ pub(super) struct Part {
 
 /// Everybody's part in the delay of a window, who has most time first; empty where nobody has any.
 pub(super) fn parts(shares: &Shares, turns: &Turns) -> Vec<Part> {
+    let mut parts = by_time(shares, turns);
+    by_falls(&mut parts, turns);
+    parts
+}
+
+/// By turns where they are known, else by share.
+fn by_time(shares: &Shares, turns: &Turns) -> Vec<Part> {
     let mut shares: Vec<(TenantId, f64)> = shares.mean.iter().map(|(p, s)| (*p, *s)).collect();
     shares.sort_by(|a, b| b.1.total_cmp(&a.1));
     let all: f64 = shares.iter().map(|(_, share)| share).sum();
@@ -150,9 +160,27 @@ pub(super) fn parts(shares: &Shares, turns: &Turns) -> Vec<Part> {
     parts
 }
 
+/// Blames each by what went with it, where that was seen of all of them; they stay active as their
+/// shares and turns say.
+fn by_falls(parts: &mut [Part], turns: &Turns) {
+    let mut tenants: Vec<TenantId> = parts.iter().map(|part| part.tenant).collect();
+    tenants.sort_unstable();
+    let Some(falls) = turns.falls(&tenants) else {
+        return;
+    };
+    let sum: f64 = falls.iter().sum();
+    for part in parts {
+        if let Ok(place) = tenants.binary_search(&part.tenant) {
+            part.blame = falls[place] / sum;
+            part.weight = Weight::Turn;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyse::contention::regimes::Window;
 
     const A: TenantId = TenantId(10);
     const B: TenantId = TenantId(11);
@@ -215,6 +243,48 @@ mod tests {
         assert_eq!(
             told,
             [(A, 0.75, 1.0, Weight::Share), (B, 0.25, 0.5, Weight::Share)]
+        );
+    }
+
+    #[test]
+    fn what_went_with_each_is_its_part_whatever_the_ring_says() {
+        let mut turns = Turns::default();
+        let mut second = 0;
+        let mut phase = |turns: &mut Turns, window: &[(TenantId, f64)], delay: f64| {
+            for i in 0..16 {
+                second += 3;
+                turns.push(Window {
+                    at: Duration::from_secs(second),
+                    samples: 15,
+                    shares: window.iter().copied().collect(),
+                    probes: 30.0,
+                    delay: delay * if i % 2 == 0 { 0.95 } else { 1.05 },
+                });
+            }
+        };
+        let both = [(A, 0.2), (B, 0.42)];
+        // As on an H200; the ring gives A too little where both are there.
+        phase(&mut turns, &both[..1], 445e-6);
+        phase(&mut turns, &both, 809e-6);
+        let mut shares = Shares::default();
+        push(&mut shares, 3, &both);
+        let of_a = |turns: &Turns| {
+            let parts = parts(&shares, turns);
+            parts
+                .iter()
+                .find(|part| part.tenant == A)
+                .map(|part| part.blame)
+        };
+        // B alone was not seen.
+        assert_eq!(turns.falls(&[A, B]), None);
+        phase(&mut turns, &[(B, 0.46)], 228e-6);
+        phase(&mut turns, &both, 809e-6);
+        let falls = (809.0 - 228.0, 809.0 - 445.0);
+        let expected = falls.0 / (falls.0 + falls.1);
+        assert!(
+            of_a(&turns).is_some_and(|blame| (blame - expected).abs() < 0.02),
+            "{:?}",
+            of_a(&turns)
         );
     }
 }

@@ -175,6 +175,11 @@ impl Regimes {
         self.all.iter()
     }
 
+    /// That of these tenants, who are sorted.
+    pub(super) fn of(&self, tenants: &[TenantId]) -> Option<&Regime> {
+        self.all.iter().find(|regime| regime.tenants == tenants)
+    }
+
     fn take_next(&mut self) {
         let tenants = self.tenants_at(self.next);
         if let Some(window) = self.line.get(self.next)
