@@ -68,7 +68,6 @@ def health():
             [query(f"min by (instance) (up{{@}} {TARGETS})", "{{instance}}")],
             sources,
             width=12,
-            per_page=20,
         ),
         timeline(
             "Sources, the worst of all instances",

@@ -4,6 +4,7 @@ from .grafana import bars, colored, column, dashboard, line, now, of_query, quer
 from .queries import GPU_NAME, by_gpu
 
 RATIO = "gpu_uuid:slicewatch_gpu_framebuffer_used_per_total:ratio{@}"
+FULLEST = "gpu_uuid:slicewatch_gpu_framebuffer_used_peak_per_total:ratio_max1h{@}"
 BUSY = "gpu_uuid:slicewatch_gpu_busy_seconds:rate5m{@}"
 CONTENDED = "gpu_uuid:slicewatch_gpu_contended_seconds:rate5m{@}"
 WHOSE = '{@, namespace=~"$namespace"}'
@@ -36,8 +37,8 @@ def stats():
         ),
         stat(
             "GPUs never half full",
-            f"GPUs whose framebuffer was never over a half in use: room for more tenants. {NEEDS}",
-            [now(f"sum(max by (gpu_uuid) (max_over_time({RATIO}[$__range])) < bool 0.5)")],
+            f"GPUs whose framebuffer was never over a half in use, not for a tenth of a second: room for more tenants. {NEEDS}",
+            [now(f"sum(max by (gpu_uuid) (max_over_time({FULLEST}[$__range])) < bool 0.5)")],
             "none",
             empty=EMPTY,
         ),
@@ -93,7 +94,7 @@ def workloads():
         "namespace": "Namespace",
         "workload": "Workload",
         "Value #A": "Peak",
-        "Value #B": "Of $profile",
+        "Value #B": "Of one instance",
         "Value #C": "GPUs, mean",
         "Value #D": "GPUs, p95",
         "Value #E": "Co-active, mean hour",
@@ -102,8 +103,8 @@ def workloads():
     }
     fits = colored((None, "green"), (0.9, "orange"), (1, "red"))
     return table(
-        "Workloads",
-        f"""Peak: most framebuffer that one pod of the workload held on one GPU. Of $profile: that peak over the memory of one such MIG instance;
+        "Workloads, against one $profile",
+        f"""Peak: most framebuffer that one pod of the workload held on one GPU. Of one instance: that peak over the memory of one MIG instance of the chosen profile;
         green fits with a tenth to spare, orange hardly, red not. GPUs: GPU time, 1 is one GPU all the time; near 0 with a peak is an idle holder.
         Co-active: of its active time, that with a neighbour active. {NEEDS}""",
         [
@@ -121,7 +122,7 @@ def workloads():
         sort="Peak",
         overrides=[
             column("Peak", "bytes"),
-            column("Of $profile", "percentunit", ("decimals", 0), *fits),
+            column("Of one instance", "percentunit", ("decimals", 0), *fits),
             column("GPUs, mean", "none", ("decimals", 3)),
             column("GPUs, p95", "none", ("decimals", 3)),
             column("Co-active, mean hour", "percentunit", ("decimals", 0)),
@@ -145,7 +146,7 @@ def mig():
             "Peaks of workloads against MIG instances",
             f"""Each hour's peak of one pod of the workload; dashed, the memory of one instance of each MIG profile of these cards, by the driver's word. A workload
             fits in the instances whose lines it never meets. No dashed lines: the cards have no MIG. {NEEDS}""",
-            [query(workload(f"max_over_time({PEAK}[$__interval])"), WORKLOAD), query(sizes, "one {{profile}}")],
+            [query(workload(f"max_over_time({PEAK}[$__interval]) or {PEAK}"), WORKLOAD), query(sizes, "one {{profile}}")],
             "bytes",
             width=16,
             height=11,
@@ -187,8 +188,8 @@ def gpus():
     return [
         series(
             "Fullest GPUs",
-            f"Highest framebuffer in use over the total within each step, the 20 highest. {NEEDS}",
-            [query(f"topk(20, {by_gpu(f'max_over_time({RATIO}[$__interval])')})", GPU_NAME)],
+            f"The hour's highest framebuffer in use over the total, of readings made ten times a second; the 20 highest. {NEEDS}",
+            [query(f"topk(20, {by_gpu(f'max_over_time({FULLEST}[$__interval]) or {FULLEST}')})", GPU_NAME)],
             "percentunit",
             min=0,
             max=1,

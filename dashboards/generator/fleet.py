@@ -1,11 +1,12 @@
 """Fleet: which GPUs are contended, where memory runs out, what was found."""
 
 from .grafana import bars, colored, column, dashboard, link, now, override, query, row_of, series, stat, table
-from .queries import GPU_LINK, GPU_NAME, by_gpu, named, or_why_not
+from .queries import GPU_NAME, by_gpu, or_why_not
 
 RATIO = "gpu_uuid:slicewatch_gpu_framebuffer_used_per_total:ratio"
 BUSY = "gpu_uuid:slicewatch_gpu_busy_seconds:rate5m"
 CONTENDED = "gpu_uuid:slicewatch_gpu_contended_seconds:rate5m"
+PRESSURE = "gpu_uuid:slicewatch_gpu_framebuffer_pressure_seconds:rate5m"
 BASELINES = "gpu_uuid:slicewatch_gpu_canary_delay_per_baseline:ratio5m"
 P99 = "gpu_uuid:slicewatch_gpu_canary_delay_seconds:p99_5m"
 MEMORY = "namespace_pod_gpu_uuid:slicewatch_pod_framebuffer_bytes:sum"
@@ -18,7 +19,7 @@ ANY = ((None, "green"), (1, "red"))
 UNKNOWN = "unknown: no agent"
 UNRECORDED = "unknown: no rules"
 
-RECORDED = """From slicewatch's recording rules."""
+RECORDED = "From slicewatch's recording rules."
 
 
 def stats():
@@ -58,8 +59,9 @@ def stats():
         ),
         stat(
             "GPUs short of memory",
-            f"GPUs with over 90 % of the framebuffer in use. {RECORDED} Without a figure the rules are not loaded.",
-            [now(f"sum(max by (gpu_uuid) ({RATIO}{{@}}) > bool 0.9)")],
+            f"""GPUs whose free framebuffer was under the floor (5 % unless set otherwise) at any moment of the last five minutes. {RECORDED}
+            Without a figure the rules are not loaded.""",
+            [now(f"sum(max by (gpu_uuid) ({PRESSURE}{{@}}) > bool 0)")],
             "none",
             ANY,
             empty=UNRECORDED,
@@ -123,7 +125,7 @@ def gpus():
                 "0": {"text": "no", "color": "red", "index": 0},
                 "1": {"text": "yes", "color": "green", "index": 1},
             }}]), *colored((None, "text"))),
-            column("UUID", None, ("custom.width", 330), ("links", [link("This GPU", "slicewatch-gpu", gpu_uuid=GPU_LINK)])),
+            column("UUID", None, ("custom.width", 330), ("links", [link("This GPU", "slicewatch-gpu", gpu_uuid="${__data.fields.UUID}")])),
         ],
     )
 
@@ -150,7 +152,6 @@ def contention():
 
 
 def memory():
-    short = f"max by (instance, gpu, gpu_uuid) ({named('rate(slicewatch_gpu_framebuffer_pressure_seconds_total{@}[$__rate_interval])')})"
     return [
         bars(
             "Fullest GPUs",
@@ -171,11 +172,11 @@ def memory():
         ),
         series(
             "Time short of memory",
-            """Share of time in which free framebuffer was under the floor (5 % unless set otherwise): allocations of any tenant may fail
-            then. Lines at 0 are GPUs that had memory; the sum over all is drawn always. Empty: no agent was scraped.""",
+            f"""Share of time in which free framebuffer was under the floor (5 % unless set otherwise): allocations of any tenant may fail
+            then. The sum over all GPUs is drawn always, a GPU only where it was short. {RECORDED} Empty: the rules are not loaded.""",
             [
-                query("sum(max by (gpu_uuid) (rate(slicewatch_gpu_framebuffer_pressure_seconds_total{@}[$__rate_interval])))", "all GPUs together"),
-                query(f"topk(20, {short} > 0)", GPU_NAME),
+                query(f"sum(max by (gpu_uuid) ({PRESSURE}{{@}}))", "all GPUs together"),
+                query(f"topk(20, {by_gpu(PRESSURE + '{@}')} > 0)", GPU_NAME),
             ],
             "percentunit",
             min=0,

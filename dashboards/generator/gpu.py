@@ -123,6 +123,8 @@ def containers():
         return row_of(f"max by (container_key) (label_join({query_text}, \"container_key\", \"/\", \"namespace\", \"pod\", \"container\"))")
 
     per_probe = f"max by ({CONTAINER}) (rate(slicewatch_pod_inflicted_delay_seconds_total{GPU}{RATE})) / on () group_left () ({PROBES})"
+    # Counters of containers that are gone stay a while.
+    here = f"and on ({CONTAINER}) slicewatch_pod_info{GPU}"
     columns = {
         "namespace": "Namespace",
         "pod": "Pod",
@@ -146,8 +148,8 @@ def containers():
             sole(f"slicewatch_pod_processes{GPU}"),
             sole(f"slicewatch_pod_framebuffer_bytes{GPU}"),
             sole(f"slicewatch_pod_framebuffer_fair_share_bytes{GPU}"),
-            sole(f"rate(slicewatch_pod_gpu_seconds_total{GPU}{RATE})"),
-            sole(per_probe),
+            sole(f"rate(slicewatch_pod_gpu_seconds_total{GPU}{RATE}) {here}"),
+            sole(f"({per_probe}) {here}"),
         ],
         columns,
         width=12,
@@ -295,6 +297,7 @@ def delay():
 
 
 def faults():
+    exits = by_pod(f"increase(slicewatch_pod_exits_under_pressure_total{GPU}{RATE})")
     return [
         bars(
             "XID errors since the agent started",
@@ -312,9 +315,9 @@ def faults():
         ),
         series(
             "Processes that ended under pressure",
-            """Processes of a container that ended while free framebuffer was under its floor: mostly failed allocations. Lines at 0 are pods
-            without any.""",
-            [query(by_pod(f"increase(slicewatch_pod_exits_under_pressure_total{GPU}{RATE})"), POD_NAME)],
+            """Processes that ended while free framebuffer was under its floor: mostly failed allocations. The sum over all pods is drawn
+            always, a pod only where there were any. Empty: no pod is here, or no agent was scraped.""",
+            [query(f"sum({exits})", "all pods"), query(f"({exits}) > 0", POD_NAME)],
             "none",
             width=8,
             height=8,

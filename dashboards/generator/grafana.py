@@ -151,11 +151,13 @@ def series(title, description, targets, unit, width=12, height=9, stack=False, o
     defaults = {"unit": unit, "color": {"mode": "palette-classic"}, "custom": custom, **more}
     legend = {"displayMode": "table" if table else "list", "placement": "bottom", "showLegend": True}
     legend["calcs"] = ["lastNotNull", "max"] if table else []
+    if table:
+        legend.update({"sortBy": "Max", "sortDesc": True})
     options = {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
     return panel("timeseries", title, description, targets, width, height, defaults, options, overrides)
 
 
-def timeline(title, description, targets, mappings, width=24, height=8, per_page=None):
+def timeline(title, description, targets, mappings, width=24, height=8):
     """States over time, each in the colour of its mapping."""
     defaults = {
         "unit": "none",
@@ -168,11 +170,10 @@ def timeline(title, description, targets, mappings, width=24, height=8, per_page
         "mergeValues": True,
         "rowHeight": 0.85,
         "showValue": "auto",
+        "perPage": 20,
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
         "tooltip": {"mode": "single", "sort": "none"},
     }
-    if per_page:
-        options["perPage"] = per_page
     return panel("state-timeline", title, description, targets, width, height, defaults, options, maxDataPoints=240)
 
 
@@ -317,11 +318,11 @@ def common_variables():
     ]
 
 
-def annotation(name, color, text, title, body):
+def annotation(name, color, text, title, body, shown=True):
     return {
         "name": name,
         "datasource": DATASOURCE,
-        "enable": True,
+        "enable": shown,
         "hide": False,
         "iconColor": color,
         "expr": expression(text),

@@ -173,7 +173,7 @@ def waiting():
             overrides=[of_query("A", ("custom.lineWidth", 2)), line("B", "#8e8e8e")],
         ),
         series(
-            "Who makes others wait here",
+            "Who makes requests wait on my GPUs",
             """Stacked: seconds that any short request on my GPUs waits because of each neighbour. Grey: because of this pod itself, which it does
             to others. Empty: no canary probes, or nobody else was here.""",
             [query(others, POD_NAME), query(myself, "this pod")],

@@ -6,7 +6,6 @@ from .grafana import annotation, words
 DEVICE = "cluster, job, instance, gpu_uuid"
 # What a container is on a device: agents that are scraped twice count once.
 CONTAINER = "gpu_uuid, namespace, pod, container"
-GPU_LINK = "${__data.fields.gpu_uuid}"
 
 
 def named(query):
@@ -88,7 +87,7 @@ def comings_and_goings(selector):
     return [
         annotation("XID errors", "red", f"{more} or {first}", "XID {{xid}}", fault),
         annotation("Pods that came", "blue", new("offset $__interval", info, earlier), f"came: {POD_NAME}", "{{instance}} {{gpu_uuid}}"),
-        annotation("Pods that left", "#8e8e8e", new("", earlier, info), f"left: {POD_NAME}", "{{instance}} {{gpu_uuid}}"),
+        annotation("Pods that left", "#8e8e8e", new("", earlier, info), f"left: {POD_NAME}", "{{instance}} {{gpu_uuid}}", shown=False),
     ]
 
 
