@@ -19,6 +19,8 @@ NEEDS = "From slicewatch's recording rules: without them, and before they were l
 
 def workload(text, fold="max"):
     return f"{fold} by (namespace, workload) ({text})"
+# No rule records more often: finer steps cost and show nothing.
+MINUTE = "1m"
 
 
 def stats():
@@ -152,6 +154,7 @@ def mig():
             height=11,
             min=0,
             overrides=[of_query("B", ("custom.lineStyle", {"fill": "dash", "dash": [10, 6]}), ("custom.fillOpacity", 0), ("color", {"mode": "shades", "fixedColor": "#8e8e8e"}))],
+            interval=MINUTE,
         ),
         bars(
             "Peak over one $profile",
@@ -193,6 +196,7 @@ def gpus():
             "percentunit",
             min=0,
             max=1,
+            interval=MINUTE,
         ),
         series(
             "Busy GPUs",
@@ -206,6 +210,7 @@ def gpus():
             "percentunit",
             min=0,
             max=1,
+            interval=MINUTE,
         ),
         series(
             "Co-active GPUs",
@@ -214,6 +219,7 @@ def gpus():
             "percentunit",
             min=0,
             max=1,
+            interval=MINUTE,
         ),
         series(
             "Co-active by workload",
@@ -222,6 +228,7 @@ def gpus():
             "percentunit",
             min=0,
             max=1,
+            interval=MINUTE,
         ),
         series(
             "GPU time by workload",
@@ -230,6 +237,7 @@ def gpus():
             "none",
             stack=True,
             min=0,
+            interval=MINUTE,
         ),
         series(
             "Replicas",
@@ -243,6 +251,7 @@ def gpus():
             min=0,
             decimals=0,
             overrides=[line("A", "orange")],
+            interval=MINUTE,
         ),
     ]
 

@@ -20,6 +20,8 @@ UNKNOWN = "unknown: no agent"
 UNRECORDED = "unknown: no rules"
 
 RECORDED = "From slicewatch's recording rules."
+# No rule records more often: finer steps cost and show nothing.
+MINUTE = "1m"
 
 
 def stats():
@@ -139,6 +141,7 @@ def contention():
             "percentunit",
             min=0,
             max=1,
+            interval=MINUTE,
         ),
         series(
             "Delay over the idle baseline, the 20 highest",
@@ -147,6 +150,7 @@ def contention():
             [query(f"topk(20, {by_gpu(BASELINES + '{@}')})", GPU_NAME)],
             "none",
             log=True,
+            interval=MINUTE,
         ),
     ]
 
@@ -169,6 +173,7 @@ def memory():
             "percentunit",
             min=0,
             max=1,
+            interval=MINUTE,
         ),
         series(
             "Time short of memory",
@@ -180,6 +185,7 @@ def memory():
             ],
             "percentunit",
             min=0,
+            interval=MINUTE,
         ),
         table(
             "Pods by fair share",

@@ -136,10 +136,10 @@ def stat(title, description, targets, unit, steps=((None, "text"),), width=4, he
     return panel("stat", title, description, targets, width, height, defaults, options)
 
 
-def series(title, description, targets, unit, width=12, height=9, stack=False, overrides=(), log=False, table=True, points=False, **more):
-    """Lines over time; a gap is left where nothing is known."""
+def series(title, description, targets, unit, width=12, height=9, stack=False, overrides=(), log=False, interval=None, **more):
+    """Lines over time; a gap is left where nothing is known. `interval` is the least step, as of what a rule records."""
     custom = {
-        "drawStyle": "points" if points else "line",
+        "drawStyle": "line",
         "lineInterpolation": "linear",
         "lineWidth": 1,
         "fillOpacity": 30 if stack else 5,
@@ -149,12 +149,10 @@ def series(title, description, targets, unit, width=12, height=9, stack=False, o
         "scaleDistribution": {"type": "log", "log": 10} if log else {"type": "linear"},
     }
     defaults = {"unit": unit, "color": {"mode": "palette-classic"}, "custom": custom, **more}
-    legend = {"displayMode": "table" if table else "list", "placement": "bottom", "showLegend": True}
-    legend["calcs"] = ["lastNotNull", "max"] if table else []
-    if table:
-        legend.update({"sortBy": "Max", "sortDesc": True})
+    legend = {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": ["lastNotNull", "max"], "sortBy": "Max", "sortDesc": True}
     options = {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
-    return panel("timeseries", title, description, targets, width, height, defaults, options, overrides)
+    least = {"interval": interval} if interval else {}
+    return panel("timeseries", title, description, targets, width, height, defaults, options, overrides, **least)
 
 
 def timeline(title, description, targets, mappings, width=24, height=8):
@@ -163,7 +161,7 @@ def timeline(title, description, targets, mappings, width=24, height=8):
         "unit": "none",
         "color": {"mode": "fixed", "fixedColor": "#808080"},
         "mappings": mappings,
-        "custom": {"fillOpacity": 80, "lineWidth": 0, "insertNulls": False, "spanNulls": False},
+        "custom": {"fillOpacity": 80, "lineWidth": 0},
     }
     options = {
         "alignValue": "center",
@@ -281,8 +279,9 @@ def variable(name, label, text, multi=False, everything=None, regex="", hide=0):
         "options": [],
         "current": {},
     }
+    if everything:
+        made["allValue"] = everything
     if everything is not None:
-        made["allValue"] = everything or None
         made["current"] = {"selected": True, "text": "All", "value": "$__all"}
     return made
 
@@ -328,8 +327,6 @@ def annotation(name, color, text, title, body, shown=True):
         "expr": expression(text),
         "titleFormat": title,
         "textFormat": body,
-        "step": "",
-        "useValueForTime": False,
     }
 
 

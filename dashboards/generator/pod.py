@@ -22,9 +22,13 @@ def rate(metric):
     return f"sum(max by ({CONTAINER}) (rate({metric}{MINE}{RATE})))"
 
 
-def each_gpu(query_text):
+def named(text, also=""):
+    return by_gpu(text, THERE, also)
+
+
+def each_gpu(text):
     """One series a GPU, of the pod's containers together."""
-    return by_gpu(f"sum by ({DEVICE}) ({query_text})")
+    return named(f"sum by ({DEVICE}) ({text})")
 
 
 def stats():
@@ -91,10 +95,10 @@ def memory():
             """What each container holds on each GPU, its highest within 60 s, and (dashed) the fair share that its replicas come to. Free: what
             anybody on the GPU can still allocate; where it meets 0, allocations fail. A missing line is unknown, not 0.""",
             [
-                query(by_gpu_and_container(f"slicewatch_pod_framebuffer_bytes{MINE}"), f"{{{{container}}}} on {GPU_NAME}"),
-                query(by_gpu_and_container(f"slicewatch_pod_framebuffer_peak_bytes{MINE}"), f"{{{{container}}}} peak on {GPU_NAME}"),
+                query(named(f"slicewatch_pod_framebuffer_bytes{MINE}", ", container"), f"{{{{container}}}} on {GPU_NAME}"),
+                query(named(f"slicewatch_pod_framebuffer_peak_bytes{MINE}", ", container"), f"{{{{container}}}} peak on {GPU_NAME}"),
                 query(each_gpu(f"slicewatch_pod_framebuffer_fair_share_bytes{MINE}"), f"fair share on {GPU_NAME}"),
-                query(by_gpu(f"slicewatch_gpu_framebuffer_free_bytes{GPUS} {WHILE_I_WAS_THERE}"), f"free on {GPU_NAME}"),
+                query(named(f"slicewatch_gpu_framebuffer_free_bytes{GPUS} {WHILE_I_WAS_THERE}"), f"free on {GPU_NAME}"),
             ],
             "bytes",
             min=0,
@@ -116,10 +120,6 @@ def memory():
     ]
 
 
-def by_gpu_and_container(text):
-    return f"max by (instance, gpu, gpu_uuid, container) (({text}) * on ({DEVICE}) group_left (gpu) slicewatch_gpu_info{{@}})"
-
-
 def time():
     processes = f"sum by ({DEVICE}) (slicewatch_pod_processes{MINE}) / sum by ({DEVICE}) (slicewatch_pod_processes{GPUS})"
     return [
@@ -129,7 +129,7 @@ def time():
             always had work, for time is shared among processes. Empty under MIG and MPS.""",
             [
                 query(each_gpu(f"rate(slicewatch_pod_gpu_seconds_total{MINE}{RATE})"), f"received on {GPU_NAME}"),
-                query(by_gpu(processes), f"if all had work, {GPU_NAME}"),
+                query(named(processes), f"if all had work, {GPU_NAME}"),
             ],
             "percentunit",
             min=0,
@@ -165,8 +165,8 @@ def waiting():
             """Seconds that a short request of this pod waits because of the others while it is active; dashed, the whole wait of a request on
             the idle GPU. Empty: no canary probes there, or the pod is not active.""",
             [
-                query(by_gpu(waited), f"because of others, {GPU_NAME}"),
-                query(by_gpu(f'slicewatch_gpu_canary_baseline_seconds{{@{THERE}, statistic="mean"}} {WHILE_I_WAS_THERE}'), f"idle {GPU_NAME}"),
+                query(named(waited), f"because of others, {GPU_NAME}"),
+                query(named(f'slicewatch_gpu_canary_baseline_seconds{{@{THERE}, statistic="mean"}} {WHILE_I_WAS_THERE}'), f"idle {GPU_NAME}"),
             ],
             "s",
             log=True,
@@ -224,7 +224,7 @@ def identity():
             "Where it is",
             """Its containers on GPUs now. Click a GPU's UUID for its dashboard. Empty: it is gone, or its agent is not scraped. An empty kind or QoS:
             the agent did not hear the API server.""",
-            [row_of(f"max by ({labels}) (slicewatch_pod_info{MINE} * on ({DEVICE}) group_left (gpu, model) slicewatch_gpu_info{{@}})")],
+            [row_of(f"max by ({labels}) (slicewatch_pod_info{MINE} * on ({DEVICE}) group_left (gpu, model) slicewatch_gpu_info{GPUS})")],
             columns,
             height=5,
             overrides=[column("GPU UUID", None, ("links", [link("This GPU", "slicewatch-gpu", gpu_uuid='${__data.fields["GPU UUID"]}')]))],

@@ -8,14 +8,10 @@ DEVICE = "cluster, job, instance, gpu_uuid"
 CONTAINER = "gpu_uuid, namespace, pod, container"
 
 
-def named(query):
-    """Adds the GPU's number and model, by which people know it."""
-    return f"({query}) * on ({DEVICE}) group_left (gpu, model) slicewatch_gpu_info{{@}}"
-
-
-def by_gpu(query):
-    """One series a GPU with its readable name, for legends: `{{instance}} GPU {{gpu}}`."""
-    return f"max by (instance, gpu, gpu_uuid) ({named(query)})"
+def by_gpu(query, among="", also=""):
+    """One series a GPU with its readable name, for legends; `among` says of which GPUs, where few are asked for."""
+    named = f"({query}) * on ({DEVICE}) group_left (gpu) slicewatch_gpu_info{{@{among}}}"
+    return f"max by (instance, gpu, gpu_uuid{also}) ({named})"
 
 
 GPU_NAME = "{{instance}} GPU {{gpu}}"
