@@ -7,6 +7,7 @@ RATIO = "gpu_uuid:slicewatch_gpu_framebuffer_used_per_total:ratio"
 BUSY = "gpu_uuid:slicewatch_gpu_busy_seconds:rate5m"
 CONTENDED = "gpu_uuid:slicewatch_gpu_contended_seconds:rate5m"
 PRESSURE = "gpu_uuid:slicewatch_gpu_framebuffer_pressure_seconds:rate5m"
+DELAY = "gpu_uuid:slicewatch_gpu_canary_delay_seconds:mean5m"
 BASELINES = "gpu_uuid:slicewatch_gpu_canary_delay_per_baseline:ratio5m"
 P99 = "gpu_uuid:slicewatch_gpu_canary_delay_seconds:p99_5m"
 MEMORY = "namespace_pod_gpu_uuid:slicewatch_pod_framebuffer_bytes:sum"
@@ -139,8 +140,19 @@ def contention():
             f"Share of time in which two or more pods were active on a GPU. {RECORDED} Empty: the rules are not loaded, or no GPU can tell.",
             [query(f"topk(20, {by_gpu(CONTENDED + '{@}')})", GPU_NAME)],
             "percentunit",
+            width=8,
             min=0,
             max=1,
+            interval=MINUTE,
+        ),
+        series(
+            "Delay of short requests, the 20 highest",
+            f"""Mean wait of the canary's kernel from launch to start. {RECORDED} A GPU is missing while its canary does not probe, as under
+            MIG and MPS.""",
+            [query(f"topk(20, {by_gpu(DELAY + '{@}')})", GPU_NAME)],
+            "s",
+            width=8,
+            log=True,
             interval=MINUTE,
         ),
         series(
@@ -149,6 +161,7 @@ def contention():
             canary does not probe, and until it was seen idle once.""",
             [query(f"topk(20, {by_gpu(BASELINES + '{@}')})", GPU_NAME)],
             "none",
+            width=8,
             log=True,
             interval=MINUTE,
         ),

@@ -110,6 +110,7 @@ def sharing():
                 query(one("slicewatch_gpu_disagreements"), "containers whose grant and residence differ"),
             ],
             "none",
+            width=8,
             min=0,
             decimals=0,
             overrides=[of_query("A", ("custom.lineStyle", {"fill": "dash", "dash": [10, 6]}))],
@@ -152,7 +153,7 @@ def containers():
             sole(f"({per_probe}) {here}"),
         ],
         columns,
-        width=12,
+        width=16,
         join="container_key",
         sort="Inflicts",
         overrides=[

@@ -148,6 +148,8 @@ def series(title, description, targets, unit, width=12, height=9, stack=False, o
         "stacking": {"mode": "normal" if stack else "none", "group": "A"},
         "scaleDistribution": {"type": "log", "log": 10} if log else {"type": "linear"},
     }
+    if stack:
+        custom["axisSoftMin"] = 0
     defaults = {"unit": unit, "color": {"mode": "palette-classic"}, "custom": custom, **more}
     legend = {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": ["lastNotNull", "max"], "sortBy": "Max", "sortDesc": True}
     options = {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}

@@ -81,7 +81,7 @@ def timeseries(panel, found, step, width, height, start, end, marks):
     tops = [value for line in lines for _, _, value in line[5]]
     if not tops:
         return f'<div class="empty" style="height:{height}px">No data</div>'
-    low = options.get("min", min(tops))
+    low = options.get("min", min([*tops, options["custom"].get("axisSoftMin", math.inf)]))
     high = options.get("max", max(tops))
     if log:
         positive = [value for value in tops if value > 0] or [1]
