@@ -14,7 +14,13 @@ EACH = "max by (instance)"
 
 def stats():
     return [
-        stat("Agents", "Agents, and checks of the set-up, that answer.", [now("count(slicewatch_build_info{@})")], "none", empty=UNKNOWN),
+        stat(
+            "Agents",
+            "Agents, and checks of the set-up, that answer.",
+            [now("count(slicewatch_build_info{@})")],
+            "none",
+            empty=UNKNOWN,
+        ),
         stat(
             "Down",
             "Targets of their jobs that could not be scraped. Without a figure none of these jobs was scraped in this range of time.",
@@ -79,7 +85,15 @@ def health():
         table(
             "Sources that are down",
             "Which agents cannot read what. A row always stands here: it says so if all answer, and if no agent was scraped.",
-            [row_of(or_why_not("max by (instance, source) (slicewatch_source_up{@} == 0)", "slicewatch_source_up{@} == 0", "every source answers").replace('"code"', '"source"'))],
+            [
+                row_of(
+                    or_why_not(
+                        "max by (instance, source) (slicewatch_source_up{@} == 0)",
+                        "slicewatch_source_up{@} == 0",
+                        "every source answers",
+                    ).replace('"code"', '"source"')
+                )
+            ],
             {"instance": "Instance", "source": "Source"},
             width=8,
             height=8,
@@ -87,7 +101,12 @@ def health():
         series(
             "Failed reads",
             "Failed reads a second by source and reason; row_... are rows of the utilization ring that were not believed. Only reasons that were ever seen have a line; a line at 0 is good.",
-            [query(f"sum by (source, reason) (rate(slicewatch_source_errors_total{{@}}{RATE}))", "{{source}}: {{reason}}")],
+            [
+                query(
+                    f"sum by (source, reason) (rate(slicewatch_source_errors_total{{@}}{RATE}))",
+                    "{{source}}: {{reason}}",
+                )
+            ],
             "none",
             width=8,
             height=8,
@@ -143,7 +162,10 @@ def cost():
         series(
             "Threads and file descriptors",
             "Of the instance that has most. Flat is well; growing for ever is a leak. Empty: no agent was scraped.",
-            [query(f"max(process_threads{{@}} {OURS})", "threads"), query(f"max(process_open_fds{{@}} {OURS})", "file descriptors")],
+            [
+                query(f"max(process_threads{{@}} {OURS})", "threads"),
+                query(f"max(process_open_fds{{@}} {OURS})", "file descriptors"),
+            ],
             "none",
             width=8,
             min=0,
@@ -216,7 +238,15 @@ def found():
         table(
             "Findings of these instances",
             "One row a subject. A row always stands here: it says so if nothing was found, and if nobody was asked.",
-            [row_of(or_why_not("max by (severity, code, subject, instance) (slicewatch_finding{@})", "slicewatch_finding{@}", "nothing found"))],
+            [
+                row_of(
+                    or_why_not(
+                        "max by (severity, code, subject, instance) (slicewatch_finding{@})",
+                        "slicewatch_finding{@}",
+                        "nothing found",
+                    )
+                )
+            ],
             {"severity": "Severity", "code": "Finding", "subject": "Subject", "instance": "Instance"},
             width=16,
             height=8,

@@ -19,6 +19,8 @@ NEEDS = "From slicewatch's recording rules: without them, and before they were l
 
 def workload(text, fold="max"):
     return f"{fold} by (namespace, workload) ({text})"
+
+
 # No rule records more often: finer steps cost and show nothing.
 MINUTE = "1m"
 
@@ -65,7 +67,11 @@ def stats():
         stat(
             "Replicas granted",
             "Replicas that the kubelets granted over those advertised, now. Without a figure no kubelet was heard.",
-            [now("sum(max by (gpu_uuid) (slicewatch_gpu_replicas_allocated{@})) / sum(max by (gpu_uuid) (slicewatch_gpu_replicas{@}))")],
+            [
+                now(
+                    "sum(max by (gpu_uuid) (slicewatch_gpu_replicas_allocated{@})) / sum(max by (gpu_uuid) (slicewatch_gpu_replicas{@}))"
+                )
+            ],
             "percentunit",
             decimals=0,
             empty="unknown",
@@ -148,18 +154,33 @@ def mig():
             "Peaks of workloads against MIG instances",
             f"""Each hour's peak of one pod of the workload; dashed, the memory of one instance of each MIG profile of these cards, by the driver's word. A workload
             fits in the instances whose lines it never meets. No dashed lines: the cards have no MIG. {NEEDS}""",
-            [query(workload(f"max_over_time({PEAK}[$__interval]) or {PEAK}"), WORKLOAD), query(sizes, "one {{profile}}")],
+            [
+                query(workload(f"max_over_time({PEAK}[$__interval]) or {PEAK}"), WORKLOAD),
+                query(sizes, "one {{profile}}"),
+            ],
             "bytes",
             width=16,
             height=11,
             min=0,
-            overrides=[of_query("B", ("custom.lineStyle", {"fill": "dash", "dash": [10, 6]}), ("custom.fillOpacity", 0), ("color", {"mode": "shades", "fixedColor": "#8e8e8e"}))],
+            overrides=[
+                of_query(
+                    "B",
+                    ("custom.lineStyle", {"fill": "dash", "dash": [10, 6]}),
+                    ("custom.fillOpacity", 0),
+                    ("color", {"mode": "shades", "fixedColor": "#8e8e8e"}),
+                )
+            ],
             interval=MINUTE,
         ),
         bars(
             "Peak over one $profile",
             f"Peak of one pod of each workload over the memory of one instance; from 90 % on it hardly fits, over 100 % not. Empty: no MIG, or no history. {NEEDS}",
-            [now(f"sort_desc({workload(f'max_over_time({PEAK}[$__range])')} / on () group_left () {INSTANCE})", WORKLOAD)],
+            [
+                now(
+                    f"sort_desc({workload(f'max_over_time({PEAK}[$__range])')} / on () group_left () {INSTANCE})",
+                    WORKLOAD,
+                )
+            ],
             "percentunit",
             ((None, "green"), (0.9, "orange"), (1, "red")),
             width=8,
@@ -268,7 +289,9 @@ def made():
             ("GPUs", gpus()),
         ],
         [
-            variable("namespace", "Namespace", "label_values(slicewatch_pod_info{@}, namespace)", multi=True, everything=".+"),
+            variable(
+                "namespace", "Namespace", "label_values(slicewatch_pod_info{@}, namespace)", multi=True, everything=".+"
+            ),
             variable("profile", "MIG profile", "label_values(slicewatch_gpu_mig_profile_memory_bytes{@}, profile)"),
         ],
         since="now-7d",

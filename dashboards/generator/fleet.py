@@ -72,7 +72,11 @@ def stats():
         stat(
             "Errors found",
             "Findings of severity error, told by agents and by the check. Without a figure nobody was asked.",
-            [now('count(max by (code, subject) (slicewatch_finding{@, severity="error"})) or 0 * count(slicewatch_build_info{@})')],
+            [
+                now(
+                    'count(max by (code, subject) (slicewatch_finding{@, severity="error"})) or 0 * count(slicewatch_build_info{@})'
+                )
+            ],
             "none",
             ANY,
             empty=UNKNOWN,
@@ -104,7 +108,9 @@ def gpus():
         which two or more pods were active. Delay / idle: how many times longer a short request waits than on the idle GPU. An
         empty cell is unknown: not measurable under MIG and MPS, or the GPU was never seen idle. {RECORDED}""",
         [
-            row_of("max by (instance, gpu_uuid, gpu, model, sharing) (slicewatch_gpu_up{@} * on (cluster, job, instance, gpu_uuid) group_left (gpu, model, sharing) slicewatch_gpu_info{@})"),
+            row_of(
+                "max by (instance, gpu_uuid, gpu, model, sharing) (slicewatch_gpu_up{@} * on (cluster, job, instance, gpu_uuid) group_left (gpu, model, sharing) slicewatch_gpu_info{@})"
+            ),
             row_of(f"{one} ({CONTENDED}{{@}})"),
             row_of(f"{one} ({BUSY}{{@}})"),
             row_of(f"{one} (slicewatch_gpu_active_tenants{{@}})"),
@@ -124,11 +130,29 @@ def gpus():
             column("Memory", "percentunit", ("decimals", 0), *colored(*HIGH)),
             column("Delay / idle", "none", ("decimals", 1), *colored(*SLOWER)),
             column("Delay p99", "s"),
-            column("Answers", None, ("mappings", [{"type": "value", "options": {
-                "0": {"text": "no", "color": "red", "index": 0},
-                "1": {"text": "yes", "color": "green", "index": 1},
-            }}]), *colored((None, "text"))),
-            column("UUID", None, ("custom.width", 330), ("links", [link("This GPU", "slicewatch-gpu", gpu_uuid="${__data.fields.UUID}")])),
+            column(
+                "Answers",
+                None,
+                (
+                    "mappings",
+                    [
+                        {
+                            "type": "value",
+                            "options": {
+                                "0": {"text": "no", "color": "red", "index": 0},
+                                "1": {"text": "yes", "color": "green", "index": 1},
+                            },
+                        }
+                    ],
+                ),
+                *colored((None, "text")),
+            ),
+            column(
+                "UUID",
+                None,
+                ("custom.width", 330),
+                ("links", [link("This GPU", "slicewatch-gpu", gpu_uuid="${__data.fields.UUID}")]),
+            ),
         ],
     )
 
@@ -205,14 +229,35 @@ def memory():
             """Framebuffer that a pod holds over the share that its replicas come to, now; over 1 it holds what others were promised.
             Click a pod for its dashboard. Empty: the rules are not loaded, or nothing is granted.""",
             [
-                row_of(f"topk(50, max by (namespace, pod, gpu_uuid) ({MEMORY}{{@}}) / max by (namespace, pod, gpu_uuid) ({SHARE}{{@}}))"),
+                row_of(
+                    f"topk(50, max by (namespace, pod, gpu_uuid) ({MEMORY}{{@}}) / max by (namespace, pod, gpu_uuid) ({SHARE}{{@}}))"
+                ),
             ],
             {"namespace": "Namespace", "pod": "Pod", "Value": "Of fair share", "gpu_uuid": "GPU"},
             width=12,
             sort="Of fair share",
             overrides=[
-                column("Of fair share", "percentunit", ("decimals", 0), *colored((None, "text"), (1, "orange"), (1.5, "red"))),
-                column("Pod", None, ("links", [link("This pod", "slicewatch-pod", namespace="${__data.fields.Namespace}", pod="${__data.fields.Pod}")])),
+                column(
+                    "Of fair share",
+                    "percentunit",
+                    ("decimals", 0),
+                    *colored((None, "text"), (1, "orange"), (1.5, "red")),
+                ),
+                column(
+                    "Pod",
+                    None,
+                    (
+                        "links",
+                        [
+                            link(
+                                "This pod",
+                                "slicewatch-pod",
+                                namespace="${__data.fields.Namespace}",
+                                pod="${__data.fields.Pod}",
+                            )
+                        ],
+                    ),
+                ),
                 column("GPU", None, ("links", [link("This GPU", "slicewatch-gpu", gpu_uuid="${__data.fields.GPU}")])),
             ],
         ),
@@ -220,17 +265,37 @@ def memory():
 
 
 def found():
-    severity = override("Severity", ("mappings", [{"type": "value", "options": {
-        "error": {"color": "red", "index": 0},
-        "warning": {"color": "orange", "index": 1},
-        "info": {"color": "blue", "index": 2},
-    }}]), ("custom.cellOptions", {"type": "color-text"}))
+    severity = override(
+        "Severity",
+        (
+            "mappings",
+            [
+                {
+                    "type": "value",
+                    "options": {
+                        "error": {"color": "red", "index": 0},
+                        "warning": {"color": "orange", "index": 1},
+                        "info": {"color": "blue", "index": 2},
+                    },
+                }
+            ],
+        ),
+        ("custom.cellOptions", {"type": "color-text"}),
+    )
     return [
         table(
             "Findings by kind",
             """How many subjects each kind of finding has. The agent's page and `slicewatch check` have evidence and the command that
             mends. A row always stands here: it says so if nothing was found, and if nobody was asked.""",
-            [row_of(or_why_not("count by (code, severity) (max by (code, severity, subject) (slicewatch_finding{@}))", "slicewatch_finding{@}", "nothing found; agents asked:"))],
+            [
+                row_of(
+                    or_why_not(
+                        "count by (code, severity) (max by (code, severity, subject) (slicewatch_finding{@}))",
+                        "slicewatch_finding{@}",
+                        "nothing found; agents asked:",
+                    )
+                )
+            ],
             {"severity": "Severity", "code": "Finding", "Value": "Subjects"},
             width=9,
             sort="Subjects",

@@ -1,6 +1,24 @@
 """GPU: who shares one device, and what it costs them."""
 
-from .grafana import bars, column, dashboard, fixed, heatmap, line, link, now, of_query, query, row_of, series, stat, table, timeline, variable, words
+from .grafana import (
+    bars,
+    column,
+    dashboard,
+    fixed,
+    heatmap,
+    line,
+    link,
+    now,
+    of_query,
+    query,
+    row_of,
+    series,
+    stat,
+    table,
+    timeline,
+    variable,
+    words,
+)
 from .queries import CONTAINER, POD_NAME, STATES, STATES_HELP, by_pod, comings_and_goings, states
 
 HERE = ', gpu_uuid="$gpu_uuid"'
@@ -73,7 +91,11 @@ def stats():
         stat(
             "Delay of a short request",
             "Mean wait of the canary's kernel from launch to start. Unknown while no canary probes.",
-            [now(f"{rate('slicewatch_gpu_canary_delay_seconds_sum')} / ({rate('slicewatch_gpu_canary_delay_seconds_count')} > 0)")],
+            [
+                now(
+                    f"{rate('slicewatch_gpu_canary_delay_seconds_sum')} / ({rate('slicewatch_gpu_canary_delay_seconds_count')} > 0)"
+                )
+            ],
             "s",
             width=3,
             empty=UNKNOWN,
@@ -121,7 +143,9 @@ def sharing():
 
 def containers():
     def sole(query_text):
-        return row_of(f"max by (container_key) (label_join({query_text}, \"container_key\", \"/\", \"namespace\", \"pod\", \"container\"))")
+        return row_of(
+            f'max by (container_key) (label_join({query_text}, "container_key", "/", "namespace", "pod", "container"))'
+        )
 
     per_probe = f"max by ({CONTAINER}) (rate(slicewatch_pod_inflicted_delay_seconds_total{GPU}{RATE})) / on () group_left () ({PROBES})"
     # Counters of containers that are gone stay a while.
@@ -138,7 +162,7 @@ def containers():
         "Value #F": "GPU time",
         "Value #G": "Inflicts",
     }
-    identity = f"max by (container_key, namespace, pod, container, workload) (label_join(slicewatch_pod_info{GPU}, \"container_key\", \"/\", \"namespace\", \"pod\", \"container\"))"
+    identity = f'max by (container_key, namespace, pod, container, workload) (label_join(slicewatch_pod_info{GPU}, "container_key", "/", "namespace", "pod", "container"))'
     return table(
         "Containers",
         """Who is on this GPU now. Click a pod for its dashboard. The GPU shares its time among processes, not pods. Inflicts: seconds that
@@ -161,7 +185,21 @@ def containers():
             column("Fair share", "bytes"),
             column("GPU time", "percentunit", ("decimals", 1)),
             column("Inflicts", "s"),
-            column("Pod", None, ("links", [link("This pod", "slicewatch-pod", namespace="${__data.fields.Namespace}", pod="${__data.fields.Pod}")])),
+            column(
+                "Pod",
+                None,
+                (
+                    "links",
+                    [
+                        link(
+                            "This pod",
+                            "slicewatch-pod",
+                            namespace="${__data.fields.Namespace}",
+                            pod="${__data.fields.Pod}",
+                        )
+                    ],
+                ),
+            ),
         ],
     )
 
@@ -179,7 +217,10 @@ def memory():
                 query(one("slicewatch_gpu_framebuffer_unexplained_bytes"), "unexplained"),
                 query(one("slicewatch_gpu_framebuffer_used_bytes"), "in use, by the device"),
                 query(one("slicewatch_gpu_framebuffer_total_bytes"), "total"),
-                query(f"{one('slicewatch_gpu_framebuffer_total_bytes')} - {one('slicewatch_gpu_framebuffer_reserved_bytes')}", "total less reserve"),
+                query(
+                    f"{one('slicewatch_gpu_framebuffer_total_bytes')} - {one('slicewatch_gpu_framebuffer_reserved_bytes')}",
+                    "total less reserve",
+                ),
             ],
             "bytes",
             width=16,
@@ -252,7 +293,13 @@ def delay():
             "Delay of short requests",
             """How many of the canary's probes waited how long from launch to start, by the GPU's clock. A dark band low down: the GPU is
             free when asked. A second band is the length of a neighbour's turns. Empty: no canary probes; its state is below.""",
-            [query(f"sum by (le) (max by (gpu_uuid, le) (increase(slicewatch_gpu_canary_delay_seconds_bucket{GPU}{RATE})))", "{{le}}", format="heatmap")],
+            [
+                query(
+                    f"sum by (le) (max by (gpu_uuid, le) (increase(slicewatch_gpu_canary_delay_seconds_bucket{GPU}{RATE})))",
+                    "{{le}}",
+                    format="heatmap",
+                )
+            ],
             "s",
         ),
         series(
@@ -263,7 +310,10 @@ def delay():
                 query(f"histogram_quantile(0.5, {buckets})", "p50"),
                 query(f"histogram_quantile(0.9, {buckets})", "p90"),
                 query(f"histogram_quantile(0.99, {buckets})", "p99"),
-                query(f"{rate('slicewatch_gpu_canary_delay_seconds_sum')} / ({rate('slicewatch_gpu_canary_delay_seconds_count')} > 0)", "mean"),
+                query(
+                    f"{rate('slicewatch_gpu_canary_delay_seconds_sum')} / ({rate('slicewatch_gpu_canary_delay_seconds_count')} > 0)",
+                    "mean",
+                ),
                 query(baseline, "idle {{statistic}}"),
             ],
             "s",
@@ -275,7 +325,10 @@ def delay():
             """Stacked: seconds of a probe's wait that are put down to each pod, by its share of the GPU's time and the length of its turns,
             and what nobody is charged for, by reason. The stack is the mean delay. Empty: no canary probes.""",
             [
-                query(f"{by_pod(f'rate(slicewatch_pod_inflicted_delay_seconds_total{GPU}{RATE})')} / on () group_left () ({PROBES})", POD_NAME),
+                query(
+                    f"{by_pod(f'rate(slicewatch_pod_inflicted_delay_seconds_total{GPU}{RATE})')} / on () group_left () ({PROBES})",
+                    POD_NAME,
+                ),
                 query(
                     f"max by (reason) (rate(slicewatch_gpu_unattributed_delay_seconds_total{GPU}{RATE})) / on () group_left () ({PROBES})",
                     "nobody: {{reason}}",

@@ -115,7 +115,18 @@ def panel(kind, title, description, targets, width, height, defaults, options, o
     }
 
 
-def stat(title, description, targets, unit, steps=((None, "text"),), width=4, height=4, mappings=None, empty="no data", **more):
+def stat(
+    title,
+    description,
+    targets,
+    unit,
+    steps=((None, "text"),),
+    width=4,
+    height=4,
+    mappings=None,
+    empty="no data",
+    **more,
+):
     """One figure. `empty` is what stands there when nothing is known: it never reads as good news."""
     defaults = {
         "unit": unit,
@@ -136,7 +147,9 @@ def stat(title, description, targets, unit, steps=((None, "text"),), width=4, he
     return panel("stat", title, description, targets, width, height, defaults, options)
 
 
-def series(title, description, targets, unit, width=12, height=9, stack=False, overrides=(), log=False, interval=None, **more):
+def series(
+    title, description, targets, unit, width=12, height=9, stack=False, overrides=(), log=False, interval=None, **more
+):
     """Lines over time; a gap is left where nothing is known. `interval` is the least step, as of what a rule records."""
     custom = {
         "drawStyle": "line",
@@ -151,7 +164,14 @@ def series(title, description, targets, unit, width=12, height=9, stack=False, o
     if stack:
         custom["axisSoftMin"] = 0
     defaults = {"unit": unit, "color": {"mode": "palette-classic"}, "custom": custom, **more}
-    legend = {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": ["lastNotNull", "max"], "sortBy": "Max", "sortDesc": True}
+    legend = {
+        "displayMode": "table",
+        "placement": "bottom",
+        "showLegend": True,
+        "calcs": ["lastNotNull", "max"],
+        "sortBy": "Max",
+        "sortDesc": True,
+    }
     options = {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
     least = {"interval": interval} if interval else {}
     return panel("timeseries", title, description, targets, width, height, defaults, options, overrides, **least)
@@ -183,7 +203,15 @@ def heatmap(title, description, targets, unit, width=12, height=9):
     options = {
         "calculate": False,
         "cellGap": 1,
-        "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64, "exponent": 0.5, "scale": "exponential", "reverse": False, "fill": "dark-orange"},
+        "color": {
+            "mode": "scheme",
+            "scheme": "Oranges",
+            "steps": 64,
+            "exponent": 0.5,
+            "scale": "exponential",
+            "reverse": False,
+            "fill": "dark-orange",
+        },
         "exemplars": {"color": "rgba(255,0,255,0.7)"},
         "filterValues": {"le": 1e-9},
         "legend": {"show": True},
@@ -196,7 +224,13 @@ def heatmap(title, description, targets, unit, width=12, height=9):
 
 def bars(title, description, targets, unit, steps, width=12, height=9, maximum=None, empty="no data"):
     """One bar a series, the longest first where the query sorts."""
-    defaults = {"unit": unit, "min": 0, "color": {"mode": "thresholds"}, "thresholds": thresholds(*steps), "noValue": empty}
+    defaults = {
+        "unit": unit,
+        "min": 0,
+        "color": {"mode": "thresholds"},
+        "thresholds": thresholds(*steps),
+        "noValue": empty,
+    }
     if maximum is not None:
         defaults["max"] = maximum
     options = {
@@ -224,14 +258,23 @@ def table(title, description, targets, columns, width=24, height=9, join=None, s
     order = {name: at for at, name in enumerate(columns)}
     renamed = {name: heading for name, heading in columns.items() if name != heading}
     steps.append({"id": "organize", "options": {"excludeByName": {}, "indexByName": order, "renameByName": renamed}})
-    defaults = {"unit": unit, "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": True, "inspect": False}}
+    defaults = {
+        "unit": unit,
+        "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": True, "inspect": False},
+    }
     options = {"cellHeight": "sm", "showHeader": True, "sortBy": [{"displayName": sort, "desc": True}] if sort else []}
-    return panel("table", title, description, targets, width, height, defaults, options, overrides, transformations=steps)
+    return panel(
+        "table", title, description, targets, width, height, defaults, options, overrides, transformations=steps
+    )
 
 
 def colored(*steps):
     """Properties of a column whose text takes the colour of its value."""
-    return [("custom.cellOptions", {"type": "color-text"}), ("thresholds", thresholds(*steps)), ("color", {"mode": "thresholds"})]
+    return [
+        ("custom.cellOptions", {"type": "color-text"}),
+        ("thresholds", thresholds(*steps)),
+        ("color", {"mode": "thresholds"}),
+    ]
 
 
 def layout(*sections):

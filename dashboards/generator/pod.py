@@ -1,8 +1,36 @@
 """Pod: one tenant's memory against its share, its time, what it waited and because of whom."""
 
 from .gpu import GPU_REGEX, gpu_variable
-from .grafana import bars, column, dashboard, fixed, line, link, now, of_query, query, row_of, series, stat, table, timeline, variable
-from .queries import CONTAINER, DEVICE, GPU_NAME, POD_NAME, STATES, STATES_HELP, beside, by_gpu, by_pod, comings_and_goings, states
+from .grafana import (
+    bars,
+    column,
+    dashboard,
+    fixed,
+    line,
+    link,
+    now,
+    of_query,
+    query,
+    row_of,
+    series,
+    stat,
+    table,
+    timeline,
+    variable,
+)
+from .queries import (
+    CONTAINER,
+    DEVICE,
+    GPU_NAME,
+    POD_NAME,
+    STATES,
+    STATES_HELP,
+    beside,
+    by_gpu,
+    by_pod,
+    comings_and_goings,
+    states,
+)
 
 NAMED = ', namespace="$namespace", pod="$pod"'
 MINE = f"{{@{NAMED}}}"
@@ -37,7 +65,11 @@ def stats():
             "Memory of fair share",
             """Framebuffer that this pod holds over what its replicas come to. Over 1 it holds what others were promised. Unknown: nothing is
             granted, or memory or the kubelet could not be read.""",
-            [now(f"{total('slicewatch_pod_framebuffer_bytes')} / {total('slicewatch_pod_framebuffer_fair_share_bytes')}")],
+            [
+                now(
+                    f"{total('slicewatch_pod_framebuffer_bytes')} / {total('slicewatch_pod_framebuffer_fair_share_bytes')}"
+                )
+            ],
             "percentunit",
             ((None, "green"), (1, "orange"), (1.5, "red")),
             decimals=0,
@@ -61,7 +93,11 @@ def stats():
         stat(
             "Contended",
             "Of the time in which it is active, the part in which others are too. Unknown under MIG and MPS, and while it is not active.",
-            [now(f"{rate('slicewatch_pod_contended_seconds_total')} / ({rate('slicewatch_pod_active_seconds_total')} > 0)")],
+            [
+                now(
+                    f"{rate('slicewatch_pod_contended_seconds_total')} / ({rate('slicewatch_pod_active_seconds_total')} > 0)"
+                )
+            ],
             "percentunit",
             ((None, "green"), (0.25, "yellow"), (0.75, "orange")),
             decimals=0,
@@ -71,7 +107,11 @@ def stats():
             "Waits because of others",
             """What a short request of this pod waits for its turn because of the others, while it is active. Unknown: no canary probes, or
             the pod is not active.""",
-            [now(f"{rate('slicewatch_pod_exposed_delay_seconds_total')} / ({rate('slicewatch_pod_exposed_probes_total')} > 0)")],
+            [
+                now(
+                    f"{rate('slicewatch_pod_exposed_delay_seconds_total')} / ({rate('slicewatch_pod_exposed_probes_total')} > 0)"
+                )
+            ],
             "s",
             ((None, "green"), (0.005, "yellow"), (0.05, "orange")),
             empty=UNKNOWN,
@@ -95,8 +135,13 @@ def memory():
             """What each container holds on each GPU, its highest within 60 s, and (dashed) the fair share that its replicas come to. Free: what
             anybody on the GPU can still allocate; where it meets 0, allocations fail. A missing line is unknown, not 0.""",
             [
-                query(named(f"slicewatch_pod_framebuffer_bytes{MINE}", ", container"), f"{{{{container}}}} on {GPU_NAME}"),
-                query(named(f"slicewatch_pod_framebuffer_peak_bytes{MINE}", ", container"), f"{{{{container}}}} peak on {GPU_NAME}"),
+                query(
+                    named(f"slicewatch_pod_framebuffer_bytes{MINE}", ", container"), f"{{{{container}}}} on {GPU_NAME}"
+                ),
+                query(
+                    named(f"slicewatch_pod_framebuffer_peak_bytes{MINE}", ", container"),
+                    f"{{{{container}}}} peak on {GPU_NAME}",
+                ),
                 query(each_gpu(f"slicewatch_pod_framebuffer_fair_share_bytes{MINE}"), f"fair share on {GPU_NAME}"),
                 query(named(f"slicewatch_gpu_framebuffer_free_bytes{GPUS} {WHILE_I_WAS_THERE}"), f"free on {GPU_NAME}"),
             ],
@@ -121,7 +166,9 @@ def memory():
 
 
 def time():
-    processes = f"sum by ({DEVICE}) (slicewatch_pod_processes{MINE}) / sum by ({DEVICE}) (slicewatch_pod_processes{GPUS})"
+    processes = (
+        f"sum by ({DEVICE}) (slicewatch_pod_processes{MINE}) / sum by ({DEVICE}) (slicewatch_pod_processes{GPUS})"
+    )
     return [
         series(
             "My GPU time",
@@ -154,9 +201,13 @@ def waiting():
     def mine(metric):
         return f"sum by ({DEVICE}) (rate({metric}{MINE}{RATE}))"
 
-    waited = f"{mine('slicewatch_pod_exposed_delay_seconds_total')} / ({mine('slicewatch_pod_exposed_probes_total')} > 0)"
+    waited = (
+        f"{mine('slicewatch_pod_exposed_delay_seconds_total')} / ({mine('slicewatch_pod_exposed_probes_total')} > 0)"
+    )
     probes = f"rate(slicewatch_gpu_canary_delay_seconds_count{GPUS}{RATE}) > 0"
-    inflicted = f"rate(slicewatch_pod_inflicted_delay_seconds_total{GPUS}{RATE}) / on ({DEVICE}) group_left () ({probes})"
+    inflicted = (
+        f"rate(slicewatch_pod_inflicted_delay_seconds_total{GPUS}{RATE}) / on ({DEVICE}) group_left () ({probes})"
+    )
     others = f"({by_pod(f'({inflicted}) {WHILE_I_WAS_THERE}')}) unless on (namespace, pod) slicewatch_pod_info{MINE}"
     myself = f"({by_pod(f'({inflicted}) {WHILE_I_WAS_THERE}')}) and on (namespace, pod) slicewatch_pod_info{MINE}"
     return [
@@ -166,7 +217,10 @@ def waiting():
             the idle GPU. Empty: no canary probes there, or the pod is not active.""",
             [
                 query(named(waited), f"because of others, {GPU_NAME}"),
-                query(named(f'slicewatch_gpu_canary_baseline_seconds{{@{THERE}, statistic="mean"}} {WHILE_I_WAS_THERE}'), f"idle {GPU_NAME}"),
+                query(
+                    named(f'slicewatch_gpu_canary_baseline_seconds{{@{THERE}, statistic="mean"}} {WHILE_I_WAS_THERE}'),
+                    f"idle {GPU_NAME}",
+                ),
             ],
             "s",
             log=True,
@@ -224,10 +278,20 @@ def identity():
             "Where it is",
             """Its containers on GPUs now. Click a GPU's UUID for its dashboard. Empty: it is gone, or its agent is not scraped. An empty kind or QoS:
             the agent did not hear the API server.""",
-            [row_of(f"max by ({labels}) (slicewatch_pod_info{MINE} * on ({DEVICE}) group_left (gpu, model) slicewatch_gpu_info{GPUS})")],
+            [
+                row_of(
+                    f"max by ({labels}) (slicewatch_pod_info{MINE} * on ({DEVICE}) group_left (gpu, model) slicewatch_gpu_info{GPUS})"
+                )
+            ],
             columns,
             height=5,
-            overrides=[column("GPU UUID", None, ("links", [link("This GPU", "slicewatch-gpu", gpu_uuid='${__data.fields["GPU UUID"]}')]))],
+            overrides=[
+                column(
+                    "GPU UUID",
+                    None,
+                    ("links", [link("This GPU", "slicewatch-gpu", gpu_uuid='${__data.fields["GPU UUID"]}')]),
+                )
+            ],
         )
     ]
 

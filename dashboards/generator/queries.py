@@ -82,12 +82,25 @@ def comings_and_goings(selector):
     fault = "{{instance}} {{gpu_uuid}}: a fault that all tenants share"
     return [
         annotation("XID errors", "red", f"{more} or {first}", "XID {{xid}}", fault),
-        annotation("Pods that came", "blue", new("offset $__interval", info, earlier), f"came: {POD_NAME}", "{{instance}} {{gpu_uuid}}"),
-        annotation("Pods that left", "#8e8e8e", new("", earlier, info), f"left: {POD_NAME}", "{{instance}} {{gpu_uuid}}", shown=False),
+        annotation(
+            "Pods that came",
+            "blue",
+            new("offset $__interval", info, earlier),
+            f"came: {POD_NAME}",
+            "{{instance}} {{gpu_uuid}}",
+        ),
+        annotation(
+            "Pods that left",
+            "#8e8e8e",
+            new("", earlier, info),
+            f"left: {POD_NAME}",
+            "{{instance}} {{gpu_uuid}}",
+            shown=False,
+        ),
     ]
 
 
-NOBODY = 'absent(slicewatch_build_info{@})'
+NOBODY = "absent(slicewatch_build_info{@})"
 
 
 def said(text, query):

@@ -35,7 +35,9 @@ class Frame:
             anchor = "middle" if tick < ticks else "end"
             x = self.x(at)
             self.parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{self.bottom}" class="grid"/>')
-            self.parts.append(f'<text x="{x:.1f}" y="{height - 6}" text-anchor="{anchor}">{time.strftime(form, time.gmtime(at))}</text>')
+            self.parts.append(
+                f'<text x="{x:.1f}" y="{height - 6}" text-anchor="{anchor}">{time.strftime(form, time.gmtime(at))}</text>'
+            )
 
     def x(self, at):
         return self.left + (at - self.start) / (self.end - self.start) * (self.right - self.left)
@@ -49,7 +51,9 @@ def scale(low, high, log):
     if log:
         low, high = math.floor(math.log10(low)), math.ceil(math.log10(high))
         high = max(high, low + 1)
-        return (lambda value: (math.log10(max(value, 10.0**low)) - low) / (high - low)), [10.0**n for n in range(low, high + 1)]
+        return (lambda value: (math.log10(max(value, 10.0**low)) - low) / (high - low)), [
+            10.0**n for n in range(low, high + 1)
+        ]
     size = (high - low) or 1
     power = 10 ** math.floor(math.log10(size / 4))
     step = next(power * n for n in (1, 2, 2.5, 5, 10) if power * n >= size / 4)
@@ -98,7 +102,9 @@ def timeseries(panel, found, step, width, height, start, end, marks):
         plot.parts.append(f'<text x="{LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{number(tick, unit)}</text>')
     for moment, tone, _ in marks:
         x = plot.x(moment)
-        plot.parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{plot.bottom}" stroke="{tone}" stroke-dasharray="3 2"/>')
+        plot.parts.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{plot.bottom}" stroke="{tone}" stroke-dasharray="3 2"/>'
+        )
         plot.parts.append(f'<path d="M{x - 4:.1f} {plot.bottom + 6} h8 l-4 -6z" fill="{tone}"/>')
     for name, own, tone, opacity, stacked, drawn, _ in lines:
         for run in runs(drawn, step):
@@ -108,9 +114,14 @@ def timeseries(panel, found, step, width, height, start, end, marks):
             if fill and not dots:
                 floor = lambda value: y(value) if not log else plot.bottom
                 lower = [f"{plot.x(moment):.1f},{floor(under):.1f}" for moment, under, _ in reversed(run)]
-                plot.parts.append(f'<polygon points="{" ".join(upper + lower)}" fill="{tone}" opacity="{fill * opacity:.2f}"/>')
+                plot.parts.append(
+                    f'<polygon points="{" ".join(upper + lower)}" fill="{tone}" opacity="{fill * opacity:.2f}"/>'
+                )
             if dots:
-                plot.parts += [f'<circle cx="{dot.split(",")[0]}" cy="{dot.split(",")[1]}" r="1.5" fill="{tone}"/>' for dot in upper]
+                plot.parts += [
+                    f'<circle cx="{dot.split(",")[0]}" cy="{dot.split(",")[1]}" r="1.5" fill="{tone}"/>'
+                    for dot in upper
+                ]
             else:
                 dash = ' stroke-dasharray="8 5"' if own.get("custom.lineStyle", {}).get("fill") == "dash" else ""
                 plot.parts.append(
@@ -162,7 +173,9 @@ def timeline(panel, found, step, width, height, start, end):
                 f'<rect x="{x:.1f}" y="{top + tall * 0.08:.1f}" width="{max(right - x, 1):.1f}" height="{tall * 0.84:.1f}" fill="{color(word["color"])}" opacity="0.85"/>'
             )
             if right - x > 7 * len(word["text"]) and tall > 12:
-                plot.parts.append(f'<text x="{(x + right) / 2:.1f}" y="{top + tall / 2 + 4:.1f}" text-anchor="middle" class="on">{escape(word["text"])}</text>')
+                plot.parts.append(
+                    f'<text x="{(x + right) / 2:.1f}" y="{top + tall / 2 + 4:.1f}" text-anchor="middle" class="on">{escape(word["text"])}</text>'
+                )
     words = [word for one in mappings for word in one["options"].values() if word["text"]]
     key = " ".join(f'<i style="background:{color(word["color"])}"></i>{escape(word["text"])}' for word in words)
     return f'{plot.svg()}<div class="key">{key}</div>'
@@ -172,7 +185,9 @@ def heatmap(panel, found, step, width, height, start, end):
     edges = sorted(((float(labels["le"]), dict(points)) for _, _, labels, points in found), key=lambda one: one[0])
     cells, before = [], {}
     for edge, counts in edges:
-        cells.append((edge, {at: max(value - before.get(at, 0.0), 0.0) for at, value in counts.items() if value == value}))
+        cells.append(
+            (edge, {at: max(value - before.get(at, 0.0), 0.0) for at, value in counts.items() if value == value})
+        )
         before = counts
     used = [at for at, (_, counts) in enumerate(cells) if any(value > 0 for value in counts.values())]
     if not used:
@@ -183,7 +198,9 @@ def heatmap(panel, found, step, width, height, start, end):
     tall = (plot.bottom - TOP) / len(cells)
     for at, (edge, counts) in enumerate(cells):
         top = plot.bottom - (at + 1) * tall
-        plot.parts.append(f'<text x="{LEFT - 6}" y="{top + 5:.1f}" text-anchor="end">{"+Inf" if math.isinf(edge) else number(edge, "s")}</text>')
+        plot.parts.append(
+            f'<text x="{LEFT - 6}" y="{top + 5:.1f}" text-anchor="end">{"+Inf" if math.isinf(edge) else number(edge, "s")}</text>'
+        )
         for moment, value in counts.items():
             if value > 0:
                 x = plot.x(moment - step)
@@ -202,7 +219,11 @@ def stat(panel, found, height):
     for _, name, _, points in found:
         value = next((value for _, value in reversed(points) if value == value), None)
         word = mapped(value, options.get("mappings")) or {}
-        text = name if panel["options"]["textMode"] == "name" else word.get("text") or number(value, options.get("unit"), options.get("decimals"))
+        text = (
+            name
+            if panel["options"]["textMode"] == "name"
+            else word.get("text") or number(value, options.get("unit"), options.get("decimals"))
+        )
         tone = color(word["color"]) if word else step_color(value, options.get("thresholds"))
         label = f"<small>{escape(name)}</small>" if len(found) > 1 and panel["options"]["textMode"] != "name" else ""
         size = 28 if len(text) < 9 else 18

@@ -2,7 +2,9 @@
 
 import math
 
-PALETTE = "#73bf69 #f2cc0c #8ab8ff #ff780a #f2495c #5794f2 #b877d9 #705da0 #37872d #fade2a #447ebc #c15c17 #890f02".split()
+PALETTE = (
+    "#73bf69 #f2cc0c #8ab8ff #ff780a #f2495c #5794f2 #b877d9 #705da0 #37872d #fade2a #447ebc #c15c17 #890f02".split()
+)
 COLORS = {
     "green": "#73bf69",
     "yellow": "#f2cc0c",

@@ -71,7 +71,9 @@ class Variables:
         call, _, rest = query.partition("(")
         if call == "label_values":
             selector, _, label = rest[:-1].rpartition(",")
-            return sorted({(labels[label.strip()],) * 2 for labels in self.prometheus.series(selector) if label.strip() in labels})
+            return sorted(
+                {(labels[label.strip()],) * 2 for labels in self.prometheus.series(selector) if label.strip() in labels}
+            )
         pattern = re.compile(one["regex"].strip("/").replace("(?<", "(?P<"))
         found = set()
         for labels, points in self.prometheus.instant(rest[:-1]):

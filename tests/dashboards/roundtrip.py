@@ -54,7 +54,9 @@ def self_check(dashboard):
     broken = copy.deepcopy(dashboard)
     custom = next(one for one in broken["panels"] if one["type"] == "timeseries")["fieldConfig"]["defaults"]["custom"]
     custom["linewidth"] = custom.pop("lineWidth")
-    assert any(path.endswith(".linewidth") for path, *_ in losses(broken, again(broken))), "a misspelt option was not seen"
+    assert any(
+        path.endswith(".linewidth") for path, *_ in losses(broken, again(broken))
+    ), "a misspelt option was not seen"
 
 
 def main():
@@ -75,7 +77,9 @@ def main():
         print(f"{path} is not lost any more: take it out of the list", file=sys.stderr)
     if failed:
         sys.exit(1)
-    print(f"{len(files)} dashboards come back from Grafana's types whole, but for {len(HARMLESS)} keys known to be harmless")
+    print(
+        f"{len(files)} dashboards come back from Grafana's types whole, but for {len(HARMLESS)} keys known to be harmless"
+    )
 
 
 main()
