@@ -24,8 +24,7 @@ fn root() -> &'static Path {
 }
 
 fn read(path: impl AsRef<Path>) -> String {
-    let path = root().join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    fs::read_to_string(root().join(path)).unwrap()
 }
 
 /// Files of a folder with an extension, by name.
