@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod cluster;
 mod contention;
+mod dashboards;
 mod estimator;
 mod findings;
 mod host;
