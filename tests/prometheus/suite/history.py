@@ -40,7 +40,7 @@ class Node:
     scenario: str
     length: int
     step: int = 30
-    seed: int = 1
+    seed: int = 0
     more: tuple = ()
 
     def build(self, folder):
@@ -55,18 +55,21 @@ class Node:
         return time.monotonic() - began
 
 
+# Each has a seed of its own, and so cards of its own.
 NODES = (
-    Node("quiet", "quiet", DAY),
-    Node("now-and-then", "now-and-then", WEEK, 60),
-    Node("noisy-neighbour", "noisy-neighbour", SHORT),
-    Node("memory-hog", "memory-hog", SHORT),
-    Node("faults", "faults", SHORT),
-    Node("mig", "mig", SHORT),
-    Node("mps", "mps", SHORT),
-    Node("churn", "churn", SHORT),
-    Node("many-pods", "many-pods", HOUR // 3),
+    Node("quiet", "quiet", DAY, seed=1),
+    Node("week", "quiet", WEEK, 60, seed=2),
+    Node("noisy-neighbour", "noisy-neighbour", 2 * SHORT, seed=3),
+    Node("now-and-then", "now-and-then", SHORT, seed=4),
+    Node("memory-hog", "memory-hog", SHORT, seed=5),
+    Node("slow-leak", "slow-leak", SHORT, seed=6),
+    Node("faults", "faults", SHORT, seed=7),
+    Node("mig", "mig", SHORT, seed=8),
+    Node("mps", "mps", SHORT, seed=9),
+    Node("churn", "churn", HOUR, seed=10),
+    Node("many-pods", "many-pods", HOUR // 3, seed=11),
     # Its clock is put back by two minutes, and right again.
-    Node("clock-step", "quiet", SHORT, more=("--clock-step", "3600:-120", "--clock-step", "7200:120")),
+    Node("clock-step", "quiet", SHORT, seed=12, more=("--clock-step", "3600:-120", "--clock-step", "7200:120")),
 )
 # Of the agent that is scraped by two jobs.
 TWIN, SECOND_JOB = "twin", "slicewatch-again"
@@ -75,6 +78,8 @@ HOSTILE = ('a "quoted" {pod="x"} $job', "back\\slash\\d+\\", "<img src=x onerror
 GONE, GONE_SINCE = "gone", END - HOUR
 # A node with GPUs that never had an agent, by kube-state-metrics.
 BARE = "without-agent"
+# What looks for what is wrong with the cluster's set-up, and found something.
+CHECK, CHECK_JOB = "check", "slicewatch-check"
 
 # Scrape intervals as the data source would have them.
 LAST_HOURS = Range("3 h", END - SHORT, END, 30)
@@ -102,7 +107,7 @@ def renamed(line, instance, job=JOB):
 
 def twins(folder):
     """The same agent, scraped by two jobs."""
-    for _, line in lines_of(folder, "noisy-neighbour"):
+    for _, line in lines_of(folder, "noisy-neighbour", END - SHORT):
         line = other_gpu(line, "7717")
         yield renamed(line, TWIN)
         yield renamed(line, TWIN, SECOND_JOB)
@@ -116,7 +121,7 @@ def other_gpu(line, digits):
 def hostile(folder):
     """Pods with names that try to break out of whatever shows them."""
     names = {}
-    for _, line in lines_of(folder, "noisy-neighbour"):
+    for _, line in lines_of(folder, "noisy-neighbour", END - SHORT):
         def name(match):
             return f'{match[1]}pod="{escaped(names.setdefault(match[2], HOSTILE[len(names) % len(HOSTILE)]))}"'
         yield re.sub(r'([{,])pod="([^"]*)"', lambda match: name(match), renamed(other_gpu(line, "6666"), HOSTILE_NODE))
@@ -125,7 +130,7 @@ def hostile(folder):
 def gone(folder):
     """An agent that does not answer any more."""
     ups = set()
-    for at, line in lines_of(folder, "noisy-neighbour"):
+    for at, line in lines_of(folder, "noisy-neighbour", END - SHORT):
         if at < GONE_SINCE:
             yield renamed(other_gpu(line, "dead"), GONE)
         elif at not in ups:
@@ -136,15 +141,23 @@ def gone(folder):
 def kube_state_metrics(_):
     """What kube-state-metrics says of the nodes: all have GPUs, one has no agent."""
     target = 'job="kube-state-metrics",instance="kube-state-metrics:8080"'
-    names = [node.instance for node in NODES] + [TWIN, HOSTILE_NODE, GONE, BARE]
+    since = {node.instance: END - node.length for node in NODES} | dict.fromkeys((TWIN, HOSTILE_NODE, GONE, BARE), 0)
     for at in range(END - SHORT, END + 1, 30):
         yield f"up{{{target}}} 1 {at}\n"
-        for name in names:
+        for name in (name for name, began in since.items() if began <= at):
             for resource in ("nvidia_com_gpu", "nvidia_com_gpu_shared"):
                 if (resource == "nvidia_com_gpu_shared") == (name == "churn"):
                     for kind in ("allocatable", "capacity"):
                         yield f'kube_node_status_{kind}{{{target},node="{name}",resource="{resource}",unit="integer"}} 4 {at}\n'
             yield f'kube_node_info{{{target},node="{name}"}} 1 {at}\n'
+
+
+def setup_check(_):
+    """What `slicewatch check` publishes where time-slicing was asked for and is not there."""
+    target = f'job="{CHECK_JOB}",instance="{CHECK}"'
+    for at in range(END - HOUR, END + 1, 30):
+        yield f"up{{{target}}} 1 {at}\n"
+        yield f'slicewatch_finding{{{target},code="sharing_not_in_force",severity="error",subject="Node gpu-7"}} 1 {at}\n'
 
 
 def digest(*parts):
@@ -196,7 +209,7 @@ def simulated(oldest):
                         shutil.copyfileobj(text, whole, 1 << 20)
                     whole.seek(whole.tell() - len("# EOF\n"))
                     whole.truncate()
-                for maker in (twins, hostile, gone, kube_state_metrics):
+                for maker in (twins, hostile, gone, kube_state_metrics, setup_check):
                     whole.writelines(maker(texts))
                 whole.write("# EOF\n")
             size = (texts / "all").stat().st_size
