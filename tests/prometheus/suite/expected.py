@@ -68,7 +68,10 @@ NEVER = {
     ("slicewatch-agent", "slicewatch_source_duration_seconds"): "a simulated source is read in no time",
 }
 # (Dashboard, panel): why it tells of each job's scrape, and not of the agent.
-TWICE = {}
+TWICE = {
+    ("slicewatch-agent", panel): "this dashboard is about targets: each of both is one"
+    for panel in ("Agents", "Sources that are down", "Processes on GPUs", "Canaries by state", "Versions")
+}
 
 
 def may_be_empty(dashboard, panel, view):

@@ -119,7 +119,7 @@ class Prometheus:
         if request.data is None and parameters:
             request.full_url += "?" + urllib.parse.urlencode(parameters)
         try:
-            with OPENER.open(request, timeout=60) as answer:
+            with OPENER.open(request, timeout=300) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             raise Refused(f"{error.code}: {json.loads(error.read()).get('error')}: {dict(parameters)}") from None
