@@ -114,7 +114,7 @@ def world():
     """Made once; what cannot be made is not tried again."""
     made, failure = attempt()
     if failure:
-        raise failure
+        raise RuntimeError("what the tests stand on could not be made") from failure.with_traceback(None)
     return made
 
 

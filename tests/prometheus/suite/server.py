@@ -85,7 +85,7 @@ class Prometheus:
                 "--storage.tsdb.retention.time=100y", "--log.level=warn",
             ], stdout=log, stderr=subprocess.STDOUT)
         try:
-            wait_for(f"{self.version.name} Prometheus to be ready", 30, self.is_ready)
+            wait_for(f"{self.version.name} Prometheus to be ready", 120, self.is_ready)
         except TimeoutError as late:
             self.stop()
             raise RuntimeError(f"{late}; its log:\n{(self.folder / 'log').read_text()[-2000:]}") from None

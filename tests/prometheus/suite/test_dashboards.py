@@ -87,6 +87,28 @@ class Dashboards(unittest.TestCase):
                     yield f"{view}: {panel!r} is in the table of empty panels and shows something"
         self.each(check)
 
+    def test_what_panels_show_is_the_truth(self):
+        """The last points of some panels of the GPU dashboard, against the simulation."""
+        def check(prometheus, dashboard):
+            for (uid, panel), (instance, compare) in expected.FIGURES.items():
+                if uid != dashboard.uid:
+                    continue
+                looks = self.world.truth(instance)["looks"]
+                wanted = compare(looks)
+                shown = {}
+                for _, target, answer in self.asked(prometheus, dashboard, {"instance": instance}, history.LAST_HOURS):
+                    if target.panel == panel and not isinstance(answer, Refused):
+                        # The first query of a name is the one that is compared.
+                        shown = {**{legend(metric): sum(value for _, value in points[-20:]) / len(points[-20:])
+                                    for metric, points in answer}, **shown}
+                for name, (value, slack) in wanted.items():
+                    if name not in shown:
+                        yield f"{panel!r} does not show {name}, but {sorted(shown)}"
+                    elif abs(shown[name] - value) > slack:
+                        yield f"{panel!r} shows {shown[name]:g} for {name}; in truth it is {value:g}, give or take {slack:g}"
+                    fixture.COUNTS["figures of panels compared with the truth"] += 1
+        self.each(check)
+
     def test_no_range_of_time_breaks_a_query(self):
         """A quarter of which but a week is there, and a time before everything."""
         def check(prometheus, dashboard):
@@ -134,6 +156,10 @@ class Dashboards(unittest.TestCase):
                     yield f"{name!r}: only {shown} of {len(dashboard.targets)} queries show something"
                 fixture.COUNTS[f"hostile pods shown ({prometheus.version.name})"] += 1
         self.each(check)
+
+
+def legend(metric):
+    return f"{metric['namespace']}/{metric['pod']}" if "pod" in metric else "all"
 
 
 def keyed(series):

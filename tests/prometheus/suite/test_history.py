@@ -35,11 +35,12 @@ class Values(unittest.TestCase):
                 check(prometheus)
 
     def looks(self, instance, seconds=history.SHORT):
-        """Looks at the truth, from a time on, and the scrape that is as old."""
+        """Looks at the truth, from a time on, and the scrape that is as old. Not the first of all: at its
+        first scrape an agent has read little."""
         node = next(node for node in history.NODES if node.instance == instance)
         for look in self.world.truth(instance)["looks"]:
             at = round(look["at"] / node.step) * node.step
-            if at >= history.END - seconds and abs(look["at"] - at) < 1.5:
+            if at > history.END - min(seconds, node.length) and abs(look["at"] - at) < 1.5:
                 yield at, look
 
     def test_nodes_have_cards_of_their_own(self):
@@ -57,7 +58,7 @@ class Values(unittest.TestCase):
                 for at, look in self.looks(instance):
                     found = by_pod(prometheus.instant(f"slicewatch_pod_framebuffer_bytes{{{of(instance)}}}", at))
                     wanted = {key: pod["memory_bytes"] for key, pod in pods(look).items()}
-                    self.assertEqual(set(found), set(wanted), f"{instance} at {at}")
+                    self.assertFalse(set(found) ^ set(wanted), f"{instance} at {at}")
                     compared += len(wanted)
                     exact += sum(found[key] == value for key, value in wanted.items())
                     if instance in ("mig", "mps"):
@@ -139,10 +140,10 @@ class Values(unittest.TestCase):
             found = {(metric["gpu_uuid"], int(metric["xid"])): value for metric, value in
                      prometheus.instant(f'slicewatch_gpu_xid_errors_total{{{of("faults")}}} > 0', at)}
             wanted = {(uuid, int(xid)): total for uuid, gpu in look["gpus"].items() for xid, total in gpu["xids"].items()}
-            # What happened while the card or the driver was away is not reported anew.
-            self.assertEqual(set(found), set(wanted))
-            for key, total in wanted.items():
-                self.assertAlmostEqual(found[key], total, delta=2, msg=key)
+            # Half a second after its 79 the card is gone: whether somebody heard it is luck.
+            self.assertEqual(set(found) | {key for key in wanted if key[1] == 79}, set(wanted))
+            for key, total in found.items():
+                self.assertAlmostEqual(total, wanted[key], delta=2, msg=key)
         self.each(check)
 
     def test_a_step_of_the_nodes_clock_makes_no_counter_fall_and_no_jump(self):

@@ -88,8 +88,9 @@ class Live(unittest.TestCase):
             before = time.time()
             had = prometheus.instant('count(slicewatch_pod_info{instance="live-quiet"})', before)
             prometheus.restart()
-            server.wait_for("a scrape after the restart", 20, lambda: prometheus.instant(
-                f'count_over_time(up{{job="{history.JOB}",instance="live-quiet"}}[6s])', time.time()) and time.time() - before > 8)
+            # Only what was scraped since then ends with its target.
+            server.wait_for("scrapes after the restart", 30, lambda: time.time() - before > 4 * fixture.SCRAPE and prometheus.instant(
+                f'count(count_over_time(up{{job="{history.JOB}",instance=~"live-.*"}}[{2 * fixture.SCRAPE}s])) == {len(fixture.LIVE)}', time.time()))
             self.assertEqual(prometheus.instant('count(slicewatch_pod_info{instance="live-quiet"})', before), had)
             self.assertTrue(prometheus.instant('slicewatch_gpu_up{instance="quiet"}', history.END))
             [(_, busiest)] = prometheus.instant('max(rate(slicewatch_gpu_busy_seconds_total{instance=~"live-(quiet|noisy-neighbour)"}[1m]))', time.time())
@@ -107,7 +108,7 @@ class Live(unittest.TestCase):
             server.wait_for("the alert to be pending", 30, lambda: [
                 alert for alert in prometheus.get("alerts")["alerts"]
                 if alert["labels"]["alertname"] == "SlicewatchAgentDown" and alert["labels"]["instance"] == "live-mps"])
-            self.assertEqual(prometheus.instant('slicewatch_gpu_up{instance="live-mps"}', time.time()), [])
+            server.wait_for("its series to end", 10, lambda: not prometheus.instant('slicewatch_gpu_up{instance="live-mps"}', time.time()))
         try:
             self.each(check)
         finally:

@@ -73,23 +73,28 @@ class Rules(unittest.TestCase):
             fixture.COUNTS[f"alerts silent over a quiet day and a quiet week ({prometheus.version.name})"] = len(expected.ALERTS)
 
     def test_what_the_newest_recorded_the_oldest_computes(self):
-        """Recording rules say the same on both: what one wrote is compared with what the other computes."""
+        """Recording rules say the same on both: what one wrote is compared with what the other computes. Since
+        3.0 a range is open at its left end, and what a series had before its first sample is told otherwise:
+        so much may differ."""
         oldest = fixture.world().servers[0]
-        compared = 0
+        compared = equal = 0
         for rule in oldest.rules():
             if rule["type"] != "recording":
                 continue
             with self.subTest(rule["name"]):
-                # Recorded at multiples of the interval.
-                at = history.END - history.END % rule["interval"] - 10 * rule["interval"]
+                # A group has its own place in the interval.
+                [(_, at)] = oldest.instant(f'max(timestamp({rule["name"]}))', history.END - 5 * rule["interval"])
                 wanted = dict(keyed(oldest.instant(rule["query"], at)))
                 found = dict(keyed(oldest.instant(rule["name"], at)))
                 self.assertTrue(wanted, "has no series")
-                self.assertLessEqual(set(wanted), set(found))
+                missing = set(wanted) - set(found)
+                self.assertFalse(missing, f"{len(missing)} of {len(wanted)} were not recorded, such as {next(iter(missing), None)}")
                 for key, value in wanted.items():
-                    self.assertAlmostEqual(value, found[key], delta=1e-9 * max(1.0, abs(value)), msg=key)
+                    self.assertAlmostEqual(value, found[key], delta=0.1 * abs(value) + 1e-6, msg=key)
+                    equal += abs(value - found[key]) <= 1e-9 * max(1.0, abs(value))
                 compared += len(wanted)
-                fixture.COUNTS["recording rules with the same values on both"] += 1
+                fixture.COUNTS["recording rules that say the same on both"] += 1
+        self.assertGreater(equal, 0.9 * compared)
         fixture.COUNTS["recorded series compared"] = compared
 
 
