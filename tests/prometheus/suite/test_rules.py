@@ -73,9 +73,8 @@ class Rules(unittest.TestCase):
             fixture.COUNTS[f"alerts silent over a quiet day and a quiet week ({prometheus.version.name})"] = len(expected.ALERTS)
 
     def test_what_the_newest_recorded_the_oldest_computes(self):
-        """Recording rules say the same on both: what one wrote is compared with what the other computes. Since
-        3.0 a range is open at its left end, and what a series had before its first sample is told otherwise:
-        so much may differ."""
+        """Recording rules say the same on both: what one wrote is compared with what the other computes, to
+        a few percent where a series begins in the range, whose start 3.x tells otherwise."""
         oldest = fixture.world().servers[0]
         compared = equal = 0
         for rule in oldest.rules():
@@ -84,17 +83,18 @@ class Rules(unittest.TestCase):
             with self.subTest(rule["name"]):
                 # A group has its own place in the interval.
                 [(_, at)] = oldest.instant(f'max(timestamp({rule["name"]}))', history.END - 5 * rule["interval"])
-                wanted = dict(keyed(oldest.instant(rule["query"], at)))
+                # Since 3.0 a range is open at its left end: a millisecond later 2.42 has the same samples.
+                wanted = dict(keyed(oldest.instant(rule["query"], at + 0.001)))
                 found = dict(keyed(oldest.instant(rule["name"], at)))
                 self.assertTrue(wanted, "has no series")
                 missing = set(wanted) - set(found)
                 self.assertFalse(missing, f"{len(missing)} of {len(wanted)} were not recorded, such as {next(iter(missing), None)}")
                 for key, value in wanted.items():
-                    self.assertAlmostEqual(value, found[key], delta=0.1 * abs(value) + 1e-6, msg=key)
-                    equal += abs(value - found[key]) <= 1e-9 * max(1.0, abs(value))
+                    self.assertAlmostEqual(value, found[key], delta=0.05 * abs(value) + 1e-6, msg=key)
+                    equal += abs(value - found[key]) <= 1e-4 * abs(value) + 1e-9
                 compared += len(wanted)
                 fixture.COUNTS["recording rules that say the same on both"] += 1
-        self.assertGreater(equal, 0.9 * compared)
+        self.assertGreater(equal, 0.95 * compared)
         fixture.COUNTS["recorded series compared"] = compared
 
 
