@@ -7,7 +7,7 @@ use rand::rngs::SmallRng;
 
 use super::names::Naming;
 use super::plan::{CgroupForm, Demand, MemoryPlan, NodePlan, PodPlan, Qos, Workload};
-use shared::{churn, many_pods, memory_hog, noisy_neighbour, now_and_then, quiet};
+use shared::{churn, many_pods, memory_hog, noisy_neighbour, now_and_then, quiet, slow_leak};
 use special::{faults, mig, mps};
 
 /// One scenario.
@@ -35,7 +35,7 @@ macro_rules! scenario {
 
 /// All scenarios, the simplest first.
 pub fn scenarios() -> &'static [Scenario] {
-    const ALL: [Scenario; 9] = [
+    const ALL: [Scenario; 10] = [
         scenario!(
             "quiet",
             quiet,
@@ -55,6 +55,11 @@ pub fn scenarios() -> &'static [Scenario] {
             "memory-hog",
             memory_hog,
             "one pod grows until the allocations of the others fail"
+        ),
+        scenario!(
+            "slow-leak",
+            slow_leak,
+            "a service leaks framebuffer for hours, until the card is full and it ends"
         ),
         scenario!(
             "churn",

@@ -157,6 +157,36 @@ pub(super) fn memory_hog(rng: &mut SmallRng) -> NodePlan {
     node
 }
 
+pub(super) fn slow_leak(rng: &mut SmallRng) -> NodePlan {
+    let mut node = NodePlan::new(1, 4, SYSTEMD);
+    // 45 GiB an hour: full after two hours and a half.
+    let leak = Workload::cuda(
+        "python3",
+        Demand::requests((5e-3, 20e-3), 0.4),
+        MemoryPlan::Grow {
+            step: 192,
+            ceiling: 160_000,
+            every: 15.0,
+        },
+    );
+    let ranker = Workload::cuda(
+        "tritonserver",
+        Demand::requests((2e-3, 9e-3), 0.3),
+        flat(18_432),
+    );
+    node.pods = vec![
+        PodPlan {
+            container: "server",
+            ..PodPlan::new("shop", Naming::deployment("recommender", rng), 0, leak)
+        },
+        PodPlan {
+            container: "triton",
+            ..PodPlan::new("shop", Naming::deployment("ranker", rng), 0, ranker)
+        },
+    ];
+    node
+}
+
 pub(super) fn churn(rng: &mut SmallRng) -> NodePlan {
     let mut node = NodePlan::new(1, 10, CgroupForm::Cgroupfs);
     node.pids = 300..=420;

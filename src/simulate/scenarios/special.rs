@@ -85,6 +85,10 @@ pub(super) fn faults(rng: &mut SmallRng) -> NodePlan {
         (430.0, Fault::KubeletUp),
         (450.0, Fault::Stall(0, 4.0)),
         (520.0, Fault::CanaryKilled(0)),
+        (3_600.0, Fault::KubeletDown),
+        (4_500.0, Fault::KubeletUp),
+        (5_400.0, Fault::CardLost(1)),
+        (6_600.0, Fault::CardBack(1)),
     ];
     let host = |cgroup, program, kind, context: u64| HostPlan {
         device: 0,
