@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use axum::body::Bytes;
 
+use super::page::LivePage;
 use crate::model::Snapshot;
 use crate::publish::metrics::{self, Format, ProcessStats};
 
@@ -12,13 +13,18 @@ use crate::publish::metrics::{self, Format, ProcessStats};
 pub(super) enum Kind {
     Metrics(Format),
     Json,
+    Page,
 }
+
+/// Kinds.
+const KINDS: usize = 5;
 
 impl Kind {
     pub(super) const fn content_type(self) -> &'static str {
         match self {
             Self::Metrics(format) => format.content_type(),
             Self::Json => "application/json",
+            Self::Page => "text/html; charset=utf-8",
         }
     }
 
@@ -28,6 +34,7 @@ impl Kind {
             Self::Metrics(Format::OpenMetrics) => 1,
             Self::Metrics(Format::Protobuf) => 2,
             Self::Json => 3,
+            Self::Page => 4,
         }
     }
 }
@@ -38,8 +45,8 @@ pub(super) type Made = Result<Bytes, String>;
 /// The bodies of one snapshot that were asked for so far.
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
-    plain: [OnceLock<Made>; 4],
-    gzip: [OnceLock<Made>; 4],
+    plain: [OnceLock<Made>; KINDS],
+    gzip: [OnceLock<Made>; KINDS],
 }
 
 impl Bodies {
@@ -50,7 +57,13 @@ impl Bodies {
     }
 
     /// The body, made now unless it is there or another thread is at it.
-    pub(super) fn make(&self, kind: Kind, gzip: bool, snapshot: &Arc<Snapshot>) -> Made {
+    pub(super) fn make(
+        &self,
+        kind: Kind,
+        gzip: bool,
+        snapshot: &Arc<Snapshot>,
+        page: Option<&LivePage>,
+    ) -> Made {
         let plain = || {
             self.plain[kind.place()].get_or_init(|| match kind {
                 Kind::Metrics(format) => {
@@ -60,6 +73,9 @@ impl Bodies {
                 Kind::Json => serde_json::to_vec(snapshot)
                     .map(Bytes::from)
                     .map_err(|error| error.to_string()),
+                Kind::Page => page
+                    .map(|page| page.render(snapshot))
+                    .ok_or_else(|| "the live page is off".to_owned()),
             })
         };
         if !gzip {
