@@ -11,7 +11,6 @@ use tokio::time::MissedTickBehavior;
 
 use super::node::Node;
 use super::options::{Options, settings};
-use crate::model::Snapshot;
 use crate::publish::http::{HttpState, LivePage, WebConfig, bind, serve};
 
 /// Between two snapshots.

@@ -19,8 +19,6 @@ mod columns;
 mod device;
 mod level;
 mod row;
-#[cfg(test)]
-mod tests;
 
 use std::time::Duration;
 
@@ -102,9 +100,9 @@ impl History {
                 device.glance(view, now.monotonic);
             }
         }
-        let due = self.newest().is_none_or(|newest| {
-            broken || now.monotonic.saturating_sub(newest) + EARLY >= PERIOD
-        });
+        let due = self
+            .newest()
+            .is_none_or(|newest| broken || now.monotonic.saturating_sub(newest) + EARLY >= PERIOD);
         if due {
             self.point(snapshot);
         }
@@ -120,8 +118,7 @@ impl History {
                 Some(index) => &mut self.devices[index],
                 None if room >= Device::BYTES => {
                     room -= Device::BYTES;
-                    self.devices
-                        .push(Device::new(view, snapshot.at.monotonic));
+                    self.devices.push(Device::new(view, snapshot.at.monotonic));
                     let last = self.devices.len() - 1;
                     &mut self.devices[last]
                 }
@@ -191,7 +188,10 @@ impl History {
     }
 
     /// A series of which `value` tells the value in a slot, given the slots up to it, newest first.
-    fn series(&self, value: impl Fn(&mut dyn Iterator<Item = usize>) -> Option<f32>) -> Vec<Sample> {
+    fn series(
+        &self,
+        value: impl Fn(&mut dyn Iterator<Item = usize>) -> Option<f32>,
+    ) -> Vec<Sample> {
         let now = self.last.unwrap_or_default().monotonic;
         let slots: Vec<usize> = self.slots().collect();
         let samples = slots.iter().enumerate().map(|(index, &slot)| Sample {

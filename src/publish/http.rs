@@ -196,10 +196,22 @@ async fn snapshot(State(state): State<HttpState>, headers: HeaderMap) -> Respons
     body(&state, Kind::Json, &headers).await
 }
 
-/// A body of the latest snapshot, made once for all who ask.
+/// A body of the latest snapshot.
 async fn body(state: &HttpState, kind: Kind, headers: &HeaderMap) -> Response {
+    match made(state, kind, headers).await {
+        Ok((bytes, gzip)) => encoded(kind, gzip, bytes),
+        Err(refusal) => refusal,
+    }
+}
+
+/// Its bytes, made once for all who ask, and whether they are compressed; or the answer instead.
+async fn made(
+    state: &HttpState,
+    kind: Kind,
+    headers: &HeaderMap,
+) -> Result<(Bytes, bool), Response> {
     let Some(snapshot) = state.latest() else {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, NOT_YET);
+        return Err(plain(StatusCode::SERVICE_UNAVAILABLE, NOT_YET));
     };
     let gzip = accepts_gzip(headers.get_all(ACCEPT_ENCODING).iter().filter_map(text));
     let bodies = state.cache.of(&snapshot);
@@ -214,13 +226,12 @@ async fn body(state: &HttpState, kind: Kind, headers: &HeaderMap) -> Response {
                 .unwrap_or_else(|error| Err(error.to_string()))
         }
     };
-    match made {
-        Ok(bytes) => encoded(kind, gzip, bytes),
-        Err(error) => plain(
+    made.map(|bytes| (bytes, gzip)).map_err(|error| {
+        plain(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("The snapshot could not be encoded: {error}\n"),
-        ),
-    }
+        )
+    })
 }
 
 fn encoded(kind: Kind, gzip: bool, bytes: Bytes) -> Response {

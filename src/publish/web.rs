@@ -17,7 +17,7 @@ use crate::model::{GpuView, Reading, Snapshot};
 use crate::publish::escape::Escaped;
 use crate::publish::history::{History, PERIOD};
 
-use card::Card;
+use card::{Card, Tenant};
 use words::Utc;
 
 /// The page's stylesheet.
@@ -36,43 +36,20 @@ pub fn page(snapshot: Option<&Snapshot>, history: &History) -> String {
     out
 }
 
+/// What is known of one container on one device, by the name that the page's links have for it. A page
+/// of its own for those without a script; the script takes what it shows into the table. `None` where
+/// it is not on the node.
+pub fn pod(snapshot: &Snapshot, history: &History, id: &str) -> Option<String> {
+    let card = Card::holding(snapshot, history, id)?;
+    let tenant = card.tenants.iter().find(|tenant| tenant.id == id)?;
+    let mut out = String::with_capacity(8 << 10);
+    let done = write_pod(&mut out, snapshot, &card, tenant);
+    debug_assert!(done.is_ok());
+    Some(out)
+}
+
 fn write_page(out: &mut String, snapshot: Option<&Snapshot>, history: &History) -> fmt::Result {
-    let node = snapshot.and_then(|snapshot| snapshot.node.as_deref());
-    write!(
-        out,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{}slicewatch</title>\n\
-         <link rel=\"stylesheet\" href=\"page.css\">\n\
-         <link rel=\"icon\" href=\"icon.svg\" type=\"image/svg+xml\">\n\
-         <script src=\"page.js\" defer></script>\n\
-         <noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>\n</head>\n",
-        node.map(|node| format!("{} · ", Escaped(node)))
-            .unwrap_or_default()
-    )?;
-    let (version, at) = match snapshot {
-        Some(snapshot) => (&*snapshot.build.version, Utc(snapshot.at).to_string()),
-        None => (env!("CARGO_PKG_VERSION"), String::new()),
-    };
-    write!(
-        out,
-        "<body data-version=\"{}\" data-at=\"{at}\">\n\
-         <a class=\"skip\" href=\"#main\">Skip to the GPUs</a>\n\
-         <header class=\"top\"><p class=\"brand\"><svg aria-hidden=\"true\" viewBox=\"0 0 16 16\">\
-         <rect x=\"1\" y=\"1\" width=\"14\" height=\"4\" rx=\"1\"/><rect x=\"1\" y=\"6\" width=\"9\" height=\"4\" rx=\"1\"/>\
-         <rect x=\"1\" y=\"11\" width=\"5\" height=\"4\" rx=\"1\"/></svg>slicewatch</p>\
-         <h1>{}</h1>\
-         <p class=\"state\" id=\"state\" data-keep data-state=\"still\"><span class=\"dot\"></span><span>{}</span></p>\
-         </header>\n<p class=\"hidden\" id=\"announce\" role=\"status\" data-keep></p>\n\
-         <p class=\"notice\" id=\"gone\" data-keep hidden>The chosen pod is not on this node any more.</p>\n",
-        Escaped(version),
-        Escaped(node.unwrap_or("this node")),
-        snapshot.map_or_else(
-            || "No snapshot yet".to_owned(),
-            |_| format!("Snapshot of {at}")
-        ),
-    )?;
+    top(out, snapshot)?;
     match snapshot {
         None => out.write_str(
             "<main id=\"main\"><p class=\"empty\">The agent has taken no snapshot yet: it has just \
@@ -84,11 +61,69 @@ fn write_page(out: &mut String, snapshot: Option<&Snapshot>, history: &History) 
         out,
         "<footer><p><a href=\"metrics\">Metrics</a> <a href=\"api/v1/snapshot\">Snapshot as JSON</a> \
          <a href=\"-/healthy\">Health</a> <a href=\"-/ready\">Readiness</a></p>\
-         <p>slicewatch {}. One point each {} s, kept in memory for 15 minutes; shares of time are those of \
-         the last minute, from five samples a second. A gap is what was not known.</p></footer>\n\
-         </body>\n</html>\n",
-        Escaped(version),
+         <p>slicewatch {}. One point each {} s, kept in memory for 15 minutes; shares of time and delays of \
+         pods are those of the last minute, from five samples of time a second. A gap is what was not known.</p>\
+         </footer>\n</body>\n</html>\n",
+        Escaped(version(snapshot)),
         PERIOD.as_secs(),
+    )
+}
+
+fn write_pod(
+    out: &mut String,
+    snapshot: &Snapshot,
+    card: &Card<'_>,
+    tenant: &Tenant<'_>,
+) -> fmt::Result {
+    top(out, Some(snapshot))?;
+    write!(
+        out,
+        "<main id=\"main\"><p class=\"back\"><a href=\"./#{}\">All of GPU {}</a></p>\n",
+        card.id,
+        Escaped(&card.view.identity.index)
+    )?;
+    panel::write(out, card, tenant)?;
+    out.write_str("</main>\n</body>\n</html>\n")
+}
+
+fn version(snapshot: Option<&Snapshot>) -> &str {
+    snapshot.map_or(env!("CARGO_PKG_VERSION"), |snapshot| {
+        &snapshot.build.version
+    })
+}
+
+/// All up to the content.
+fn top(out: &mut String, snapshot: Option<&Snapshot>) -> fmt::Result {
+    let node = snapshot.and_then(|snapshot| snapshot.node.as_deref());
+    let at = snapshot.map(|snapshot| Utc(snapshot.at).to_string());
+    write!(
+        out,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{}slicewatch</title>\n\
+         <link rel=\"stylesheet\" href=\"page.css\">\n\
+         <link rel=\"icon\" href=\"icon.svg\" type=\"image/svg+xml\">\n\
+         <script src=\"page.js\" defer></script>\n\
+         <noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>\n</head>\n\
+         <body data-version=\"{}\" data-at=\"{}\">\n\
+         <a class=\"skip\" href=\"#main\">Skip to the GPUs</a>\n\
+         <header class=\"top\"><p class=\"brand\"><svg aria-hidden=\"true\" viewBox=\"0 0 16 16\">\
+         <rect x=\"1\" y=\"1\" width=\"14\" height=\"4\" rx=\"1\"/><rect x=\"1\" y=\"6\" width=\"9\" height=\"4\" rx=\"1\"/>\
+         <rect x=\"1\" y=\"11\" width=\"5\" height=\"4\" rx=\"1\"/></svg>slicewatch</p>\
+         <h1>{}</h1>\
+         <p class=\"state\" id=\"state\" data-keep data-state=\"still\"><span class=\"dot\"></span><span>{}</span></p>\
+         </header>\n<p class=\"hidden\" id=\"announce\" role=\"status\" data-keep></p>\n\
+         <p class=\"notice\" id=\"gone\" data-keep hidden>The chosen pod is not on this node any more.</p>\n",
+        node.map(|node| format!("{} · ", Escaped(node)))
+            .unwrap_or_default(),
+        Escaped(version(snapshot)),
+        at.as_deref().unwrap_or_default(),
+        Escaped(node.unwrap_or("this node")),
+        at.as_deref().map_or_else(
+            || "No snapshot yet".to_owned(),
+            |at| format!("Snapshot of {at}")
+        ),
     )
 }
 
@@ -123,7 +158,11 @@ fn body(out: &mut String, snapshot: &Snapshot, history: &History) -> fmt::Result
         mig_card(out, view)?;
     }
     notes::sources(out, snapshot)?;
-    out.write_str("</main>\n")
+    // What the script puts below the line of a chosen pod.
+    out.write_str(
+        "</main>\n<template id=\"details\"><tr class=\"chosen\" role=\"row\"><td role=\"cell\" colspan=\"6\">\
+         <button type=\"button\" class=\"close\">Close</button></td></tr></template>\n",
+    )
 }
 
 /// A line a GPU, where there are several.

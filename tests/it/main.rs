@@ -12,6 +12,7 @@ mod host;
 mod house;
 mod kubelet;
 mod nvml;
+mod page;
 mod publish;
 mod setup;
 mod simulate;

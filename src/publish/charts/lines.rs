@@ -47,7 +47,12 @@ pub struct Axis<'a> {
 }
 
 /// A chart of lines with its scale.
-pub fn lines(label: &Label<'_>, axis: &Axis<'_>, curves: &[Curve<'_>], marks: &[Mark<'_>]) -> String {
+pub fn lines(
+    label: &Label<'_>,
+    axis: &Axis<'_>,
+    curves: &[Curve<'_>],
+    marks: &[Mark<'_>],
+) -> String {
     let mut out = String::with_capacity(4096);
     put(
         &mut out,
@@ -109,7 +114,10 @@ fn drawing(out: &mut String, top: f32, curves: &[Curve<'_>], marks: &[Mark<'_>])
         if !area.is_empty() {
             put(
                 out,
-                format_args!("<path class=\"{} area\" d=\"{area}\"/>", Escaped(curve.class)),
+                format_args!(
+                    "<path class=\"{} area\" d=\"{area}\"/>",
+                    Escaped(curve.class)
+                ),
             );
         }
     }
@@ -128,7 +136,10 @@ fn drawing(out: &mut String, top: f32, curves: &[Curve<'_>], marks: &[Mark<'_>])
         if !line.is_empty() {
             put(
                 out,
-                format_args!("<path class=\"{} line\" d=\"{line}\"/>", Escaped(curve.class)),
+                format_args!(
+                    "<path class=\"{} line\" d=\"{line}\"/>",
+                    Escaped(curve.class)
+                ),
             );
         }
     }

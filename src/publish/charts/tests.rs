@@ -46,7 +46,10 @@ fn a_bar_shows_what_is_over_its_mark() {
     assert!(!within.contains("over"), "{within}");
     let over = bar(&Label::Decoration, 100.0, 60.0, Some(25.0));
     assert!(over.contains("class=\"part\" width=\"25%\""), "{over}");
-    assert!(over.contains("class=\"over\" x=\"25%\" width=\"35.00%\""), "{over}");
+    assert!(
+        over.contains("class=\"over\" x=\"25%\" width=\"35.00%\""),
+        "{over}"
+    );
     assert!(over.contains("x1=\"25%\""), "{over}");
 }
 
@@ -57,7 +60,12 @@ fn a_stack_never_runs_over_its_whole() {
         value,
         name: "train-0",
     };
-    let svg = stack(&Label::Decoration, 10.0, &[segment(6.0), segment(9.0)], &[5.0]);
+    let svg = stack(
+        &Label::Decoration,
+        10.0,
+        &[segment(6.0), segment(9.0)],
+        &[5.0],
+    );
     assert!(svg.contains("x=\"0%\" width=\"60.00%\""), "{svg}");
     assert!(svg.contains("x=\"60%\" width=\"40.00%\""), "{svg}");
     let nothing = stack(&Label::Decoration, 0.0, &[segment(0.0)], &[]);

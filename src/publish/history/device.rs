@@ -78,7 +78,10 @@ impl Device {
 
     pub(super) fn bytes(&self) -> usize {
         let rows = self.rows.iter().map(Row::bytes);
-        let buckets = self.buckets.as_ref().map_or(0, |_| Columns::<BUCKETS>::BYTES);
+        let buckets = self
+            .buckets
+            .as_ref()
+            .map_or(0, |_| Columns::<BUCKETS>::BYTES);
         Self::BYTES + buckets + rows.sum::<usize>()
     }
 
@@ -131,7 +134,8 @@ impl Device {
         let used_peak = view.used_peak.value();
         self.series.set(USED, slot, memory.map(|m| m.used.0 as f64));
         self.series.set(FREE, slot, memory.map(|m| m.free.0 as f64));
-        self.series.set(PEAK, slot, used_peak.map(|peak| peak.0 as f64));
+        self.series
+            .set(PEAK, slot, used_peak.map(|peak| peak.0 as f64));
         self.series.set(STALL, slot, self.stall.take());
         let before = self.before.as_ref();
         let gained = |of: fn(&Before) -> Option<f64>| gain(before.and_then(of), of(&now));

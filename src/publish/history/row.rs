@@ -71,7 +71,10 @@ impl Row {
         // An Arc of a string has two counts before it.
         const COUNTS: usize = 2 * size_of::<usize>();
         let names = [&self.namespace, &self.pod, &self.container];
-        let uid = self.uid.as_ref().map_or(0, |uid| COUNTS + uid.as_str().len());
+        let uid = self
+            .uid
+            .as_ref()
+            .map_or(0, |uid| COUNTS + uid.as_str().len());
         let names = names.iter().map(|name| COUNTS + name.len());
         size_of::<Self>() + Columns::<SERIES>::BYTES + names.sum::<usize>() + uid
     }

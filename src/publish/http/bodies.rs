@@ -64,27 +64,27 @@ impl Bodies {
         snapshot: &Arc<Snapshot>,
         page: Option<&LivePage>,
     ) -> Made {
-        let plain = || {
-            self.plain[kind.place()].get_or_init(|| match kind {
-                Kind::Metrics(format) => {
-                    let process = ProcessStats::read();
-                    Ok(metrics::encode(snapshot, &process, format).into())
-                }
-                Kind::Json => serde_json::to_vec(snapshot)
-                    .map(Bytes::from)
-                    .map_err(|error| error.to_string()),
-                Kind::Page => page
-                    .map(|page| page.render(snapshot))
-                    .ok_or_else(|| "the live page is off".to_owned()),
-            })
+        let made = || match kind {
+            Kind::Metrics(format) => {
+                let process = ProcessStats::read();
+                Ok(metrics::encode(snapshot, &process, format).into())
+            }
+            Kind::Json => serde_json::to_vec(snapshot)
+                .map(Bytes::from)
+                .map_err(|error| error.to_string()),
+            Kind::Page => page
+                .map(|page| page.render(snapshot))
+                .ok_or_else(|| "the live page is off".to_owned()),
         };
+        let plain = || self.plain[kind.place()].get_or_init(made).clone();
         if !gzip {
-            return plain().clone();
+            return plain();
         }
         self.gzip[kind.place()]
             .get_or_init(|| {
-                let plain = plain().as_ref().map_err(String::clone)?;
-                Ok(metrics::gzip(plain).into())
+                // Browsers take gzip: the plain page would only be kept for nobody.
+                let plain = if kind == Kind::Page { made() } else { plain() };
+                Ok(metrics::gzip(&plain?).into())
             })
             .clone()
     }

@@ -13,18 +13,17 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::header::{ACCEPT_ENCODING, AGE, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream::unfold;
-use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant as TokioInstant, timeout_at};
 
 use super::bodies::Kind;
-use super::{HttpState, accepts_gzip, body, plain, text};
+use super::{HttpState, accepts_gzip, encoded, made, plain, text};
 use crate::model::Snapshot;
 use crate::publish::history::History;
 use crate::publish::metrics::gzip;
@@ -40,6 +39,8 @@ const BEAT: Duration = Duration::from_secs(3);
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 /// A stream ends itself before its connection is ended, and the page opens the next one.
 const STREAM_AGE: Duration = Duration::from_secs(240);
+
+const CROWD: &str = "Too many pages are being sent at the same time: try again in 5 seconds.\n";
 
 /// What the page may load: nothing but its own parts.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -95,6 +96,15 @@ impl LivePage {
         web::page(Some(snapshot), &history).into()
     }
 
+    /// The page of one pod.
+    fn render_pod(&self, snapshot: &Snapshot, id: &str) -> Option<String> {
+        let history = match self.history.lock() {
+            Ok(history) => history,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        web::pod(snapshot, &history, id)
+    }
+
     /// How old the newest snapshot is.
     fn age(&self) -> Duration {
         let arrived = Duration::from_millis(self.arrived.load(Ordering::Relaxed));
@@ -104,12 +114,15 @@ impl LivePage {
 
 /// The page's paths.
 pub(super) fn routes(router: Router<HttpState>, page: &LivePage) -> Router<HttpState> {
-    let of_page = || page.clone();
-    let (shown, live) = (of_page(), of_page());
+    let [shown, chosen, live] = [(); 3].map(|()| page.clone());
     router
         .route(
             "/",
             get(move |state, headers| show(shown.clone(), state, headers)),
+        )
+        .route(
+            "/pod",
+            get(move |state, query| show_pod(chosen.clone(), state, query)),
         )
         .route("/live", get(move |state| stream(live.clone(), state)))
         .route("/page.css", get(|headers| asset(&STYLE, headers)))
@@ -119,14 +132,54 @@ pub(super) fn routes(router: Router<HttpState>, page: &LivePage) -> Router<HttpS
 
 async fn show(page: LivePage, State(state): State<HttpState>, headers: HeaderMap) -> Response {
     let Ok(place) = Arc::clone(&page.bodies).try_acquire_owned() else {
-        return busy("Too many pages are being sent at the same time: try again in 5 seconds.\n");
+        return busy(CROWD);
     };
-    let mut response = if state.latest().is_some() {
-        body(&state, Kind::Page, &headers).await
+    let response = if state.latest().is_some() {
+        match made(&state, Kind::Page, &headers).await {
+            Ok((bytes, gzip)) => encoded(Kind::Page, gzip, held(bytes, place)),
+            Err(refusal) => refusal,
+        }
     } else {
-        let kind = [(CONTENT_TYPE, Kind::Page.content_type())];
-        (kind, web::page(None, &History::new())).into_response()
+        let empty = web::page(None, &History::new());
+        encoded(Kind::Page, false, held(empty.into(), place))
     };
+    dressed(&page, response)
+}
+
+/// Which pod.
+#[derive(Debug, serde::Deserialize)]
+struct Chosen {
+    id: String,
+}
+
+async fn show_pod(
+    page: LivePage,
+    State(state): State<HttpState>,
+    Query(Chosen { id }): Query<Chosen>,
+) -> Response {
+    let Ok(place) = Arc::clone(&page.bodies).try_acquire_owned() else {
+        return busy(CROWD);
+    };
+    let made = match state.latest() {
+        None => None,
+        Some(snapshot) => {
+            let page = page.clone();
+            let work = move || page.render_pod(&snapshot, &id);
+            tokio::task::spawn_blocking(work).await.ok().flatten()
+        }
+    };
+    let response = match made {
+        Some(text) => encoded(Kind::Page, false, held(text.into(), place)),
+        None => plain(
+            StatusCode::NOT_FOUND,
+            "No such pod is on this node's GPUs.\n",
+        ),
+    };
+    dressed(&page, response)
+}
+
+/// The response with what a browser must know of it.
+fn dressed(page: &LivePage, mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(AGE, HeaderValue::from(page.age().as_secs()));
     for (name, value) in [
@@ -134,18 +187,30 @@ async fn show(page: LivePage, State(state): State<HttpState>, headers: HeaderMap
         ("referrer-policy", "no-referrer"),
         ("cross-origin-opener-policy", "same-origin"),
     ] {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     }
-    response.map(|body| held_while_sent(body, place))
+    response
 }
 
-/// The body, which keeps its place until it is sent whole or given up: a client that does not read
-/// has one of few places, and not of memory without end.
-fn held_while_sent(body: Body, place: OwnedSemaphorePermit) -> Body {
-    Body::new(body.map_frame(move |frame| {
-        let _ = &place;
-        frame
-    }))
+/// The bytes, which have their place until they are sent or given up: a client that does not read
+/// holds one of few places, and not memory without end.
+fn held(bytes: Bytes, place: OwnedSemaphorePermit) -> Bytes {
+    struct Held {
+        bytes: Bytes,
+        _place: OwnedSemaphorePermit,
+    }
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    Bytes::from_owner(Held {
+        bytes,
+        _place: place,
+    })
 }
 
 fn busy(words: &'static str) -> Response {
@@ -184,7 +249,9 @@ async fn asset(asset: &'static Asset, headers: HeaderMap) -> Response {
     if !accepts_gzip(headers.get_all(ACCEPT_ENCODING).iter().filter_map(text)) {
         return (kind, asset.plain).into_response();
     }
-    let bytes = asset.gzip.get_or_init(|| gzip(asset.plain.as_bytes()).into());
+    let bytes = asset
+        .gzip
+        .get_or_init(|| gzip(asset.plain.as_bytes()).into());
     (kind, [(CONTENT_ENCODING, "gzip")], bytes.clone()).into_response()
 }
 
@@ -257,5 +324,23 @@ impl Listener {
     fn word(&self, event: &str) -> String {
         let age = self.page.age().as_secs_f32();
         format!("event: {event}\ndata: {age:.1}\n\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_has_its_place_until_its_last_byte_is_let_go() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).try_acquire_owned().unwrap();
+        let bytes = held(Bytes::from_static(b"<html>"), place);
+        let rest = bytes.slice(2..);
+        drop(bytes);
+        assert_eq!(places.available_permits(), 0);
+        assert_eq!(&*rest, b"tml>");
+        drop(rest);
+        assert_eq!(places.available_permits(), 1);
     }
 }

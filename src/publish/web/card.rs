@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::words::{anchor, count, duration, reading, words};
-use crate::model::{ContainerView, GpuView, Reading, Sharing};
+use crate::model::{ContainerView, GpuView, Reading, Sharing, Snapshot};
 use crate::publish::charts::Point;
 use crate::publish::escape::Escaped;
 use crate::publish::history::{DeviceHistory, History, RowHistory, SPAN, Sample};
@@ -34,8 +34,7 @@ impl<'a> Card<'a> {
         let past = history.device(&view.identity.uuid);
         let mut tenants: Vec<Tenant<'a>> = Vec::with_capacity(view.containers.len());
         for (index, container) in view.containers.iter().enumerate() {
-            let names = [uuid, &container.namespace, &container.pod, &container.container];
-            let mut id = anchor('p', names);
+            let mut id = name_of(view, container);
             // One that was started anew has its names twice for a while.
             if tenants.iter().any(|tenant| tenant.id == id) {
                 id = format!("{id}x{index}");
@@ -59,6 +58,15 @@ impl<'a> Card<'a> {
             id: anchor('g', [uuid]),
             tenants,
         }
+    }
+
+    /// The one that has a tenant of this name.
+    pub(super) fn holding(snapshot: &'a Snapshot, history: &'a History, id: &str) -> Option<Self> {
+        let holds = |view: &&GpuView| {
+            let mut containers = view.containers.iter();
+            containers.any(|container| id.starts_with(&name_of(view, container)))
+        };
+        Some(Self::new(snapshot.gpus.iter().find(holds)?, history))
     }
 
     /// How it is shared, and by how many.
@@ -124,6 +132,18 @@ impl Tenant<'_> {
     }
 }
 
+/// What a container is called in links.
+fn name_of(view: &GpuView, container: &ContainerView) -> String {
+    let uuid = view.identity.uuid.as_str();
+    let names = [
+        uuid,
+        &container.namespace,
+        &container.pod,
+        &container.container,
+    ];
+    anchor('p', names)
+}
+
 fn colour(index: usize) -> &'static str {
     const CLASSES: [&str; COLOURS] = ["c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7"];
     CLASSES[index % COLOURS]
@@ -142,7 +162,10 @@ pub(super) fn points(samples: &[Sample]) -> Vec<Point> {
 
 /// The highest value of a series.
 pub(super) fn highest(samples: &[Sample]) -> Option<f32> {
-    samples.iter().filter_map(|sample| sample.value).reduce(f32::max)
+    samples
+        .iter()
+        .filter_map(|sample| sample.value)
+        .reduce(f32::max)
 }
 
 /// The next of 1, 2, 5, 10, 20 … that is no less.

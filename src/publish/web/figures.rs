@@ -4,7 +4,8 @@ use std::fmt::{self, Write};
 
 use super::card::{Card, highest, points, round_up};
 use super::words::{
-    bytes, delay, duration, reading, reason, rough_bytes, share, signed, unknown, untold, words,
+    bytes, delay, duration, reading, reason, rough_bytes, share, signed, tick, unknown, untold,
+    words,
 };
 use crate::model::{Bytes, CanaryState, GpuView, Memory, Reading, Remainder};
 use crate::publish::charts::{Axis, Curve, Label, Mark, Segment, lines, stack};
@@ -41,7 +42,9 @@ fn memory(out: &mut String, card: &Card<'_>, start: &str) -> fmt::Result {
                 bytes(memory.total),
                 bytes(memory.free),
                 reading(&view.used_peak, "not told", |peak| bytes(*peak)),
-                reading(&memory.reserved, "what is used includes what is", |it| bytes(*it)),
+                reading(&memory.reserved, "what is used includes what is", |it| {
+                    bytes(*it)
+                }),
             )?;
         }
         other => write!(
@@ -70,8 +73,13 @@ fn memory(out: &mut String, card: &Card<'_>, start: &str) -> fmt::Result {
             |most| format!("At most {}.", rough_bytes(most.into())),
         );
         let [used, peak] = [used, peak].map(|series| points(&series));
-        let curve = |class, points, area| Curve { class, points, area };
+        let curve = |class, points, area| Curve {
+            class,
+            points,
+            area,
+        };
         let ticks = [top / 2.0, top].map(|value| (value, rough_bytes(value.into())));
+        out.write_str("<div>")?;
         out.write_str(&lines(
             &Label::Image {
                 title: &title,
@@ -85,7 +93,7 @@ fn memory(out: &mut String, card: &Card<'_>, start: &str) -> fmt::Result {
             &[curve("memory", &used, true), curve("peak", &peak, false)],
             &[],
         ))?;
-        out.write_str("<p class=\"key\"><i class=\"memory\"></i>used <i class=\"peak\"></i>peak of 60 s</p>")?;
+        out.write_str("<p class=\"key\"><i class=\"memory\"></i>used <i class=\"peak\"></i>peak of 60 s</p></div>")?;
     }
     out.write_str("</div>\n")
 }
@@ -98,10 +106,10 @@ fn busy(out: &mut String, card: &Card<'_>, start: &str) -> fmt::Result {
         busy_words(card),
         match (&card.view.busy, &card.view.contended) {
             (Reading::Value(busy), Reading::Value(contended)) if busy.0 > 0.0 => format!(
-                "two or more pods active for {} since the agent started",
+                "two or more pods at the same time for {} since the start",
                 duration(contended.as_secs())
             ),
-            (Reading::Value(_), _) => "no load since the agent started".to_owned(),
+            (Reading::Value(_), _) => "no load since the start".to_owned(),
             _ => "whose time it is cannot be told".to_owned(),
         }
     )?;
@@ -113,6 +121,7 @@ fn busy(out: &mut String, card: &Card<'_>, start: &str) -> fmt::Result {
             |most| format!("At most {}.", share(most)),
         );
         let points = points(&busy);
+        out.write_str("<div>")?;
         out.write_str(&lines(
             &Label::Image {
                 title: &title,
@@ -130,7 +139,7 @@ fn busy(out: &mut String, card: &Card<'_>, start: &str) -> fmt::Result {
             }],
             &[],
         ))?;
-        out.write_str("<p class=\"key\"><i class=\"busy\"></i>in use, over 15 s</p>")?;
+        out.write_str("<p class=\"key\"><i class=\"busy\"></i>in use, over 15 s</p></div>")?;
     }
     out.write_str("</div>\n")
 }
@@ -172,13 +181,18 @@ fn waiting(out: &mut String, card: &Card<'_>, start: &str) -> fmt::Result {
     }
     if let Some(stall) = canary.stall.value().filter(|stall| stall.as_secs() > 0) {
         let stall = duration(stall.as_secs());
-        facts.push(format!("<b class=\"bad\">a probe has waited for {stall}</b>"));
+        facts.push(format!(
+            "<b class=\"bad\">a probe has waited for {stall}</b>"
+        ));
     }
     write!(out, "<p>{}</p>", facts.join(" · "))?;
     if let Some(past) = past {
         let (mean, p99) = (past.delay_mean(), past.delay_p99());
         let baseline = canary.baseline.value().map(|it| it.p50.as_secs_f32());
-        let most = highest(&p99).into_iter().chain(baseline).fold(0.0, f32::max);
+        let most = highest(&p99)
+            .into_iter()
+            .chain(baseline)
+            .fold(0.0, f32::max);
         let top = round_up(most);
         let title = format!("Delay of the canary on GPU {gpu} over the last 15 minutes");
         let description = highest(&p99).map_or_else(
@@ -195,6 +209,7 @@ fn waiting(out: &mut String, card: &Card<'_>, start: &str) -> fmt::Result {
             class: "baseline",
             value,
         });
+        out.write_str("<div>")?;
         out.write_str(&lines(
             &Label::Image {
                 title: &title,
@@ -202,17 +217,19 @@ fn waiting(out: &mut String, card: &Card<'_>, start: &str) -> fmt::Result {
             },
             &Axis {
                 top,
-                ticks: &[top / 2.0, top].map(|value| (value, delay(value.into()))),
+                ticks: &[top / 2.0, top].map(|value| (value, tick(value))),
                 ends: [start, "now"],
             },
             &[curve("p99", &p99), curve("mean", &mean)],
             marks.as_slice(),
         ))?;
-        out.write_str("<p class=\"key\"><i class=\"mean\"></i>mean <i class=\"p99\"></i>p99, over 15 s")?;
+        out.write_str(
+            "<p class=\"key\"><i class=\"mean\"></i>mean <i class=\"p99\"></i>p99, over 15 s",
+        )?;
         if baseline.is_some() {
             out.write_str(" <i class=\"baseline\"></i>with nobody else")?;
         }
-        out.write_str("</p>")?;
+        out.write_str("</p></div>")?;
     }
     out.write_str("</div>\n")
 }
@@ -232,7 +249,9 @@ pub(super) fn memory_bar(card: &Card<'_>, label: &Label<'_>) -> String {
             value: value.0 as f64,
         })
         .collect();
-    let usable = memory.total.saturating_sub(memory.reserved.copied().unwrap_or_default());
+    let usable = memory
+        .total
+        .saturating_sub(memory.reserved.copied().unwrap_or_default());
     let marks: Vec<f64> = match view.replicas {
         Reading::Value(replicas) if (2..=MOST_MARKS).contains(&replicas) => (1..replicas)
             .map(|replica| usable.0 as f64 / f64::from(replicas) * f64::from(replica))
@@ -285,7 +304,9 @@ pub(super) fn rest_rows(view: &GpuView) -> Vec<(&'static str, String)> {
     }
     rows.push((
         "not explained",
-        reading(&view.unexplained, "not told", |difference| signed(*difference)),
+        reading(&view.unexplained, "not told", |difference| {
+            signed(*difference)
+        }),
     ));
     rows
 }

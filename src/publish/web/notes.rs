@@ -3,10 +3,11 @@
 use std::fmt::{self, Write};
 
 use super::figures::plain;
-use super::words::{Utc, duration, words};
+use super::words::{Utc, anchor, count, duration, words};
 use crate::model::{Cause, Finding, Moment, Reading, Severity, Snapshot};
 
-/// Findings, the gravest first; notes of information are folded.
+/// Findings, the gravest first. Each is a line that opens; errors are open, and notes for information
+/// are folded together.
 pub(super) fn findings(out: &mut String, findings: &[Finding]) -> fmt::Result {
     out.write_str("<section class=\"findings\" aria-labelledby=\"findings\"><h2 id=\"findings\">Findings</h2>\n")?;
     let mut sorted: Vec<&Finding> = findings.iter().collect();
@@ -22,8 +23,8 @@ pub(super) fn findings(out: &mut String, findings: &[Finding]) -> fmt::Result {
     if !notes.is_empty() {
         write!(
             out,
-            "<details id=\"notes\"><summary>{}, for information</summary>\n",
-            super::words::count(notes.len() as u64, "note")
+            "<details id=\"notes\"><summary>{} for information</summary>\n",
+            count(notes.len() as u64, "note")
         )?;
         list(out, &notes)?;
         out.write_str("</details>\n")?;
@@ -35,16 +36,22 @@ fn list(out: &mut String, findings: &[&Finding]) -> fmt::Result {
     out.write_str("<ul>\n")?;
     for finding in findings {
         let severity = finding.severity.label();
+        let code = plain(&finding.code.replace('_', " "));
+        let id = anchor('f', [&*finding.code, &finding.subject]);
+        let open = if finding.severity == Severity::Error {
+            " open"
+        } else {
+            ""
+        };
         writeln!(
             out,
-            "<li class=\"{severity}\"><h3><span class=\"severity\">{severity}</span> {} <code>{}</code></h3>\
-             <p>{}</p><p class=\"mend\"><code>{}</code><button type=\"button\" class=\"copy\">Copy<span class=\"hidden\"> \
-             how to mend {}</span></button></p></li>",
-            plain(&finding.code.replace('_', " ")),
+            "<li class=\"{severity}\" id=\"l{id}\"><details id=\"{id}\"{open}><summary>\
+             <span class=\"severity\">{severity}</span> <b>{code}</b> <code>{}</code></summary>\
+             <p>{}</p><p class=\"mend\"><code>{}</code><button type=\"button\" class=\"copy\">Copy\
+             <span class=\"hidden\"> how to mend {code}</span></button></p></details></li>",
             plain(&finding.subject),
             plain(&finding.evidence),
             plain(&finding.mend),
-            plain(&finding.code.replace('_', " ")),
         )?;
     }
     out.write_str("</ul>\n")
@@ -81,9 +88,9 @@ pub(super) fn sources(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         writeln!(
             out,
             "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">{}</th>\
-             <td role=\"cell\" data-label=\"State\"><span class=\"{class}\">{state}</span></td>\
-             <td role=\"cell\" data-label=\"Last answer\">{last}</td>\
-             <td role=\"cell\" data-label=\"Detail\">{}</td></tr>",
+             <td role=\"cell\"><span class=\"{class}\">{state}</span></td>\
+             <td role=\"cell\">{last}</td>\
+             <td role=\"cell\">{}</td></tr>",
             health.source.label(),
             plain(&health.detail),
         )?;

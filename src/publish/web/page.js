@@ -20,7 +20,7 @@
   let lastWord = 0;
   let fetching = false;
   let again = false;
-  let stop = null; // ends the fetch under way
+  let details = null; // the line that shows the chosen pod
 
   const WORDS = { live: "", slow: "slow updates: many pages are open · ", lost: "connection lost · " };
 
@@ -50,24 +50,30 @@
     heard = performance.now();
   }
 
+  // A page of the agent, or null where what was asked for is not there. Throws without an answer.
+  async function get(address) {
+    const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+    if (answer.status === 404) return null;
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    return { page, age: Number(answer.headers.get("age") ?? NaN) };
+  }
+
   async function refresh() {
     if (fetching) {
       again = true;
       return true;
     }
     fetching = true;
-    stop = new AbortController();
-    const cut = setTimeout(() => stop.abort(), PATIENCE);
     try {
-      const answer = await fetch("./", { cache: "no-store", signal: stop.signal });
-      if (!answer.ok) throw new Error(`status ${answer.status}`);
-      const text = await answer.text();
-      take(new DOMParser().parseFromString(text, "text/html"), Number(answer.headers.get("age") ?? NaN));
+      const answer = await get(location.pathname + location.search);
+      if (answer) take(answer.page, answer.age);
+      gone.hidden = answer !== null;
+      await choose();
       return true;
     } catch {
       return false;
     } finally {
-      clearTimeout(cut);
       fetching = false;
       if (again) {
         again = false;
@@ -84,22 +90,27 @@
     const focused = document.activeElement;
     const [x, y] = [scrollX, scrollY];
     document.title = page.title;
+    const line = details?.previousElementSibling?.id;
+    details?.remove();
     morph(document.body, page.body);
+    if (line) document.getElementById(line)?.after(details);
     told(seconds);
-    choose();
     if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
-    if (x !== scrollX || y !== scrollY) scrollTo(x, y);
+    if (x !== scrollX || y !== scrollY) scrollTo({ left: x, top: y, behavior: "instant" });
     show();
   }
+
+  // What the reader has changed.
+  const KEPT = new Set(["open", "aria-expanded"]);
 
   // Makes `old` what `now` is, and keeps every element that is in both.
   function morph(old, now) {
     if (old.isEqualNode(now) || now.hasAttribute("data-keep")) return;
     for (const { name } of [...old.attributes]) {
-      if (!now.hasAttribute(name) && !(name === "open" || name === "aria-current")) old.removeAttribute(name);
+      if (!now.hasAttribute(name) && !KEPT.has(name)) old.removeAttribute(name);
     }
     for (const { name, value } of now.attributes) {
-      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+      if (old.getAttribute(name) !== value && !KEPT.has(name)) old.setAttribute(name, value);
     }
     const named = new Map();
     for (const child of old.children) if (child.id) named.set(child.id, child);
@@ -123,16 +134,39 @@
     }
   }
 
-  // The chosen pod is the one that the address ends in.
-  function choose() {
-    const id = location.hash.slice(1);
-    const panel = id ? document.getElementById(id) : null;
-    gone.hidden = !id.startsWith("p") || panel !== null;
-    for (const link of document.querySelectorAll("a[aria-current]")) link.removeAttribute("aria-current");
-    if (!panel) return;
-    document.getElementById(`r${id}`)?.querySelector("a")?.setAttribute("aria-current", "true");
-    // An element that came only now is not yet the target of the address.
-    if (!panel.matches(":target")) location.replace(location.href);
+  // Shows the chosen pod below its line. It is the one that the address ends in.
+  async function choose() {
+    const id = location.hash.startsWith("#p") ? location.hash.slice(1) : "";
+    const line = document.getElementById(`r${id}`);
+    for (const link of document.querySelectorAll("a[aria-expanded]")) link.removeAttribute("aria-expanded");
+    if (id) gone.hidden = line !== null;
+    if (!id || !line) {
+      details?.remove();
+      details = null;
+      return;
+    }
+    line.querySelector("a").setAttribute("aria-expanded", "true");
+    const answer = await get(`pod?id=${id}`);
+    const panel = answer?.page.querySelector(".panel");
+    if (!panel || location.hash !== `#${id}` || !line.isConnected) return;
+    if (details?.dataset.pod !== id) {
+      details?.remove();
+      details = document.getElementById("details").content.firstElementChild.cloneNode(true);
+      details.dataset.pod = id;
+      details.querySelector("td").append(document.importNode(panel, true));
+      announce.textContent = `Details of ${panel.getAttribute("aria-label")} are below its line.`;
+    } else {
+      morph(details.querySelector(".panel"), panel);
+    }
+    if (line.nextElementSibling !== details) line.after(details);
+  }
+
+  // Another pod, or none.
+  function choosePod(id) {
+    const before = details?.dataset.pod;
+    history.pushState(null, "", id ? `#${id}` : location.pathname);
+    choose().catch(() => {});
+    if (!id) document.getElementById(`r${before}`)?.querySelector("a").focus({ preventScroll: true });
   }
 
   function listen() {
@@ -179,39 +213,39 @@
     clearTimeout(streamTimer);
   }
 
-  document.addEventListener("visibilitychange", () => {
-    // A page that nobody sees costs the agent nothing.
-    if (document.hidden) {
-      close();
-      stop?.abort();
-    } else {
-      listen();
-    }
-  });
-  addEventListener("hashchange", choose);
-  addEventListener("pagehide", close);
-  addEventListener("pageshow", (event) => event.persisted && listen());
-
-  document.addEventListener("keydown", (event) => {
-    const id = location.hash.slice(1);
-    if (event.key !== "Escape" || !id.startsWith("p") || !document.getElementById(`r${id}`)) return;
-    location.hash = `r${id}`;
-    document.getElementById(`r${id}`).querySelector("a").focus();
-  });
-
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest?.("button.copy");
-    if (!button) return;
-    const code = button.parentElement.querySelector("code");
+  async function copy(code) {
     const range = document.createRange();
     range.selectNodeContents(code);
     getSelection().removeAllRanges();
     getSelection().addRange(range);
     // Without TLS there is no clipboard but by the old way.
-    const copied = navigator.clipboard
-      ? await navigator.clipboard.writeText(code.textContent).then(() => true, () => document.execCommand("copy"))
-      : document.execCommand("copy");
-    announce.textContent = copied ? "Copied." : "Selected; copy it with the keyboard.";
+    const old = () => document.execCommand("copy");
+    const done = navigator.clipboard
+      ? await navigator.clipboard.writeText(code.textContent).then(() => true, old)
+      : old();
+    announce.textContent = done ? "Copied." : "Selected; copy it with the keyboard.";
+  }
+
+  document.addEventListener("visibilitychange", () => {
+    // A page that nobody sees costs the agent nothing.
+    if (document.hidden) close();
+    else listen();
+  });
+  addEventListener("popstate", () => choose().catch(() => {}));
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", (event) => event.persisted && listen());
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && details) choosePod("");
+  });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    const link = event.target.closest("a[data-pod]");
+    if (button?.matches(".copy")) copy(button.parentElement.querySelector("code"));
+    else if (button?.matches(".close")) choosePod("");
+    else if (link && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey)) {
+      event.preventDefault();
+      choosePod(link.dataset.pod === details?.dataset.pod ? "" : link.dataset.pod);
+    }
   });
 
   setInterval(() => {
@@ -223,6 +257,6 @@
   }, 1000);
 
   document.documentElement.classList.add("js");
-  choose();
+  choose().then(() => details?.previousElementSibling.scrollIntoView(), () => {});
   listen();
 })();

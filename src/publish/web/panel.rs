@@ -1,5 +1,4 @@
-//! What is shown of a chosen container: for whom it waits, and what is known of it. It stands in the
-//! page and is seen while the address ends in its name, so that choosing needs no script.
+//! What is shown of a chosen container: for whom it waits, and what is known of it.
 
 use std::fmt::{self, Write};
 
@@ -14,31 +13,31 @@ use crate::publish::history::Sample;
 /// Pairs that the snapshot has of a device at most.
 const PAIRS: usize = 10;
 
-/// Writes the row that is seen when the container is chosen.
-pub(super) fn write(
-    out: &mut String,
-    card: &Card<'_>,
-    tenant: &Tenant<'_>,
-    columns: usize,
-) -> fmt::Result {
-    let id = &tenant.id;
+/// Writes it.
+pub(super) fn write(out: &mut String, card: &Card<'_>, tenant: &Tenant<'_>) -> fmt::Result {
     let pod = plain(&tenant.view.pod);
     write!(
         out,
-        "<tr class=\"panel\" id=\"{id}\" role=\"row\"><td role=\"cell\" colspan=\"{columns}\"><div>\
-         <h3>{pod}</h3><a class=\"close\" href=\"#r{id}\">Close<span class=\"hidden\"> {pod}</span></a>"
+        "<section class=\"panel\" id=\"{}\" aria-label=\"{pod}\"><h3>{pod} <small>{} on GPU {}</small></h3>",
+        tenant.id,
+        tenant.subtitle(),
+        plain(&card.view.identity.index),
     )?;
     neighbours(out, card, tenant)?;
     charts(out, tenant)?;
     facts(out, tenant)?;
-    out.write_str("</div></td></tr>\n")
+    out.write_str("</section>\n")
 }
 
 /// Those that it waits for, the longest first.
 fn neighbours(out: &mut String, card: &Card<'_>, tenant: &Tenant<'_>) -> fmt::Result {
     out.write_str("<div><h4>Waits for</h4>")?;
     let containers = &card.view.containers;
-    let index = |view| containers.iter().position(|other| std::ptr::eq(other, view));
+    let index = |view| {
+        containers
+            .iter()
+            .position(|other| std::ptr::eq(other, view))
+    };
     let this = index(tenant.view);
     let pairs = &card.view.canary.pairs;
     let mut waits: Vec<(String, &'static str, f64)> = pairs
@@ -46,7 +45,10 @@ fn neighbours(out: &mut String, card: &Card<'_>, tenant: &Tenant<'_>) -> fmt::Re
         .filter(|pair| Some(pair.victim) == this && pair.probes > 0.0)
         .filter_map(|pair| {
             let aggressor = containers.get(pair.aggressor)?;
-            let of = card.tenants.iter().find(|it| std::ptr::eq(it.view, aggressor))?;
+            let of = card
+                .tenants
+                .iter()
+                .find(|it| std::ptr::eq(it.view, aggressor))?;
             let wait = pair.delay.0 / pair.probes;
             wait.is_finite()
                 .then(|| (card.name(aggressor), of.class, wait))
@@ -81,7 +83,10 @@ fn neighbours(out: &mut String, card: &Card<'_>, tenant: &Tenant<'_>) -> fmt::Re
         .iter()
         .map(|bar| format!("{} {}", bar.name, bar.words))
         .collect();
-    let description = format!("A short request, in the last ten minutes: {}.", told.join(", "));
+    let description = format!(
+        "A short request, in the last ten minutes: {}.",
+        told.join(", ")
+    );
     let label = Label::Image {
         title: &title,
         description: &description,
@@ -105,10 +110,28 @@ fn charts(out: &mut String, tenant: &Tenant<'_>) -> fmt::Result {
     let view = tenant.view;
     let tell_delay = |value: f32| delay(value.into());
     let tell_memory = |value: f32| rough_bytes(value.into());
-    chart(out, "Memory in 15 min", tenant.class, &past.memory(), tell_memory)?;
+    chart(
+        out,
+        "Memory in 15 min",
+        tenant.class,
+        &past.memory(),
+        tell_memory,
+    )?;
     if view.delay.value().is_some() {
-        chart(out, "Slowed others by", tenant.class, &past.inflicted(), tell_delay)?;
-        chart(out, "Waited for others", tenant.class, &past.waited(), tell_delay)?;
+        chart(
+            out,
+            "Slowed others by",
+            tenant.class,
+            &past.inflicted(),
+            tell_delay,
+        )?;
+        chart(
+            out,
+            "Waited for others",
+            tenant.class,
+            &past.waited(),
+            tell_delay,
+        )?;
     }
     Ok(())
 }
@@ -144,7 +167,10 @@ fn chart(
 
 fn facts(out: &mut String, tenant: &Tenant<'_>) -> fmt::Result {
     let view = tenant.view;
-    let uid = view.pod_uid.as_ref().map_or("not known", |uid| uid.as_str());
+    let uid = view
+        .pod_uid
+        .as_ref()
+        .map_or("not known", |uid| uid.as_str());
     let workload = &view.workload;
     let owner = match (&*workload.kind, &*workload.name) {
         (_, "") => "not known".to_owned(),
@@ -176,7 +202,10 @@ fn facts(out: &mut String, tenant: &Tenant<'_>) -> fmt::Result {
     if let Reading::Value(time) = view.gpu_time {
         let samples = count(view.gpu_samples, "sample");
         let time = duration(time.0.max(0.0) as u64);
-        facts.push(("GPU time", format!("{time} since it was first seen, from {samples}")));
+        facts.push((
+            "GPU time",
+            format!("{time} since it was first seen, from {samples}"),
+        ));
         facts.push((
             "Active",
             format!(

@@ -4,11 +4,11 @@ use std::fmt::{self, Write};
 
 use super::card::{Card, Tenant, points};
 use super::figures::{plain, rest_rows};
-use super::panel;
 use super::words::{bytes, delay, reading, share, unknown, untold};
 use crate::model::{Bytes, Reading, Sharing};
 use crate::publish::charts::{Curve, Label, Point, bar, spark};
 
+/// The stylesheet repeats these for a narrow screen.
 const COLUMNS: [&str; 6] = [
     "Pod",
     "Memory against fair share",
@@ -49,7 +49,7 @@ pub(super) fn table(out: &mut String, card: &Card<'_>) -> fmt::Result {
         writeln!(
             out,
             "<tr class=\"rest\" role=\"row\"><th role=\"rowheader\" scope=\"row\">{name}</th>\
-             <td role=\"cell\" colspan=\"5\" data-label=\"Memory\">{memory}</td></tr>"
+             <td role=\"cell\" colspan=\"5\">{memory}</td></tr>"
         )?;
     }
     out.write_str("</tbody></table>\n")
@@ -71,7 +71,7 @@ fn row(out: &mut String, card: &Card<'_>, tenant: &Tenant<'_>, most: Bytes) -> f
     write!(
         out,
         "<tr class=\"tenant{gone}\" id=\"r{id}\" role=\"row\"><th role=\"rowheader\" scope=\"row\">\
-         <i class=\"swatch {}\"></i><a href=\"#{id}\">{}</a><small>{}{}</small></th>",
+         <i class=\"swatch {}\"></i><a href=\"pod?id={id}\" data-pod=\"{id}\">{}</a><small>{}{}</small></th>",
         tenant.class,
         plain(&view.pod),
         tenant.subtitle(),
@@ -84,11 +84,10 @@ fn row(out: &mut String, card: &Card<'_>, tenant: &Tenant<'_>, most: Bytes) -> f
         waits(card, tenant),
         trend(tenant),
     ];
-    for (label, cell) in COLUMNS[1..].iter().zip(cells) {
-        write!(out, "<td role=\"cell\" data-label=\"{label}\">{cell}</td>")?;
+    for cell in cells {
+        write!(out, "<td role=\"cell\">{cell}</td>")?;
     }
-    out.write_str("</tr>\n")?;
-    panel::write(out, card, tenant, COLUMNS.len())
+    out.write_str("</tr>\n")
 }
 
 fn memory(tenant: &Tenant<'_>, most: Bytes) -> String {
@@ -111,7 +110,10 @@ fn memory(tenant: &Tenant<'_>, most: Bytes) -> String {
             )
         }
         Reading::Failed(_) => (
-            format!("<small>fair share {}</small>", reading(&fair, "", |_| String::new())),
+            format!(
+                "<small>fair share {}</small>",
+                reading(&fair, "", |_| String::new())
+            ),
             None,
         ),
         _ => ("<small>nothing granted</small>".to_owned(), None),
@@ -121,7 +123,10 @@ fn memory(tenant: &Tenant<'_>, most: Bytes) -> String {
 }
 
 fn time(card: &Card<'_>, tenant: &Tenant<'_>) -> String {
-    match (&tenant.view.gpu_time, tenant.past.and_then(|past| past.share_now())) {
+    match (
+        &tenant.view.gpu_time,
+        tenant.past.and_then(|past| past.share_now()),
+    ) {
         _ if !tenant.view.present => String::new(),
         (Reading::Value(_), Some(part)) => format!(
             "{}{}",
@@ -140,11 +145,21 @@ fn time(card: &Card<'_>, tenant: &Tenant<'_>) -> String {
 }
 
 fn inflicted(card: &Card<'_>, tenant: &Tenant<'_>) -> String {
-    delays(card, tenant, tenant.past.and_then(|past| past.inflicted_now()), "not yet")
+    delays(
+        card,
+        tenant,
+        tenant.past.and_then(|past| past.inflicted_now()),
+        "not yet",
+    )
 }
 
 fn waits(card: &Card<'_>, tenant: &Tenant<'_>) -> String {
-    delays(card, tenant, tenant.past.and_then(|past| past.waited_now()), "not active")
+    delays(
+        card,
+        tenant,
+        tenant.past.and_then(|past| past.waited_now()),
+        "not active",
+    )
 }
 
 /// Delay of the last minute a short request.
@@ -153,14 +168,17 @@ fn delays(card: &Card<'_>, tenant: &Tenant<'_>, value: Option<f32>, missing: &st
     match (&tenant.view.delay, value) {
         _ if !tenant.view.present => String::new(),
         (Reading::Value(_), Some(value)) => delay(value.into()),
-        (Reading::Value(_), None) if probed => unknown(missing),
+        (Reading::Value(_), None) if probed => untold(missing),
         (Reading::Failed(_), _) => reading(&tenant.view.delay, "", |_| String::new()),
         _ => untold("not measured"),
     }
 }
 
 fn trend(tenant: &Tenant<'_>) -> String {
-    let Some(past) = tenant.past.filter(|_| tenant.view.gpu_time.value().is_some()) else {
+    let Some(past) = tenant
+        .past
+        .filter(|_| tenant.view.gpu_time.value().is_some())
+    else {
         return String::new();
     };
     let points = thinned(&points(&past.share()));

@@ -104,6 +104,18 @@ pub(super) fn delay(seconds: f64) -> String {
     }
 }
 
+/// The same without digits that say nothing, for a scale.
+pub(super) fn tick(seconds: f32) -> String {
+    let words = delay(seconds.into());
+    match words.split_once(JOIN) {
+        Some((number, unit)) if number.contains('.') => {
+            let short = number.trim_end_matches('0').trim_end_matches('.');
+            format!("{short}{JOIN}{unit}")
+        }
+        _ => words,
+    }
+}
+
 /// A length of time, such as `14 min 5 s`.
 pub(super) fn duration(seconds: u64) -> String {
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
@@ -175,11 +187,28 @@ mod tests {
         ] {
             assert_eq!(delay(seconds).replace(JOIN, " "), wanted);
         }
-        for (part, wanted) in [(0.0, "0 %"), (0.004, "0.4 %"), (0.724, "72 %"), (1.02, "100 %")] {
+        for (seconds, wanted) in [
+            (0.005, "5 ms"),
+            (0.0025, "2.5 ms"),
+            (0.5, "500 ms"),
+            (2.0, "2 s"),
+        ] {
+            assert_eq!(tick(seconds).replace(JOIN, " "), wanted);
+        }
+        for (part, wanted) in [
+            (0.0, "0 %"),
+            (0.004, "0.4 %"),
+            (0.724, "72 %"),
+            (1.02, "100 %"),
+        ] {
             assert_eq!(share(part).replace(JOIN, " "), wanted);
         }
-        for (seconds, wanted) in [(0, "0 s"), (60, "1 min"), (845, "14 min 5 s"), (7300, "2 h 1 min")]
-        {
+        for (seconds, wanted) in [
+            (0, "0 s"),
+            (60, "1 min"),
+            (845, "14 min 5 s"),
+            (7300, "2 h 1 min"),
+        ] {
             assert_eq!(duration(seconds).replace(JOIN, " "), wanted);
         }
     }
@@ -188,7 +217,9 @@ mod tests {
     fn unknown_is_not_zero_and_says_why() {
         let tell = |value: &Bytes| bytes(*value);
         assert_eq!(reading(&Reading::Value(Bytes(0)), "-", tell), "0\u{a0}B");
-        assert!(reading(&Reading::Failed(Cause::GpuLost), "-", tell).contains("unknown (gpu lost)"));
+        assert!(
+            reading(&Reading::Failed(Cause::GpuLost), "-", tell).contains("unknown (gpu lost)")
+        );
         assert!(reading(&Reading::Unsupported, "not under MIG", tell).contains("not under MIG"));
     }
 
