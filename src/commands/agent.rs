@@ -11,8 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::node::Node;
 use super::options::{Options, settings};
-use crate::model::Snapshot;
-use crate::publish::http::{HttpState, WebConfig, bind, serve};
+use crate::publish::http::{HttpState, LivePage, WebConfig, bind, serve};
 
 /// Between two snapshots.
 const STEP: Duration = Duration::from_secs(1);
@@ -43,14 +42,21 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, tls, version = env!("CARGO_PKG_VERSION"), "serving");
     let heartbeat = Heartbeat::new();
     let (publish, snapshots) = watch::channel(None);
-    let state = HttpState::new(snapshots, heartbeat.alive()).configured(web);
+    let page = settings.web_page.then(LivePage::new);
+    let state = HttpState::new(snapshots, heartbeat.alive())
+        .configured(web)
+        .with_page(page.clone());
     let mut node = Node::start(&settings);
     let stepping = async {
         let mut tick = tokio::time::interval(STEP);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            publish.send_replace(Some(node.step()));
+            let snapshot = node.step();
+            if let Some(page) = &page {
+                page.observe(&snapshot);
+            }
+            publish.send_replace(Some(snapshot));
             heartbeat.beat();
         }
     };
@@ -123,6 +129,3 @@ impl Default for Heartbeat {
         Self::new()
     }
 }
-
-/// What the watch channel carries.
-pub type Snapshots = watch::Sender<Option<Arc<Snapshot>>>;

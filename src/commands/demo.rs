@@ -2,18 +2,20 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
 use tokio::sync::{oneshot, watch};
 
-use super::agent::{Heartbeat, Snapshots, terminated};
+use super::agent::{Heartbeat, terminated};
 use super::options::Period;
 use super::simulated::SimulatedAgent;
 use crate::collect::clock::Clock;
 use crate::collect::sampler::SamplerSettings;
-use crate::publish::http::{HttpState, WebConfig, bind, serve};
+use crate::model::Snapshot;
+use crate::publish::http::{HttpState, LivePage, WebConfig, bind, serve};
 use crate::simulate::scenarios;
 
 /// The agent's beat in real time.
@@ -55,6 +57,18 @@ pub struct DemoArgs {
         value_name = "PATH"
     )]
     web_config_file: Option<PathBuf>,
+    /// Serve the live page at /, as the agent
+    #[arg(
+        long = "web.page",
+        alias = "web-page",
+        env = "SLICEWATCH_WEB_PAGE",
+        num_args = 0..=1,
+        default_value_t = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    web_page: bool,
     /// Print the scenarios and what they show, and end
     #[arg(long)]
     list_scenarios: bool,
@@ -94,21 +108,24 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     );
     let heartbeat = Heartbeat::new();
     let (publish, snapshots) = watch::channel(None);
-    let state = HttpState::new(snapshots, heartbeat.alive()).configured(web);
+    let page = args.web_page.then(LivePage::new);
+    let state = HttpState::new(snapshots, heartbeat.alive())
+        .configured(web)
+        .with_page(page.clone());
     let (ended, end) = oneshot::channel::<()>();
     let (speed, duration) = (args.speed, args.duration.map(|period| period.0));
     // The world runs on a thread of its own: at high speed it must not delay an answer.
     std::thread::Builder::new()
         .name("world".into())
         .spawn(move || {
-            turn(
-                agent,
-                start.monotonic,
-                speed,
-                duration,
-                &publish,
-                &heartbeat,
-            );
+            let told = |snapshot: Arc<Snapshot>| {
+                if let Some(page) = &page {
+                    page.observe(&snapshot);
+                }
+                publish.send_replace(Some(snapshot));
+                !publish.is_closed()
+            };
+            turn(agent, start.monotonic, speed, duration, told, &heartbeat);
             let _ = ended.send(());
         })
         .context("no thread for the simulated world")?;
@@ -122,25 +139,25 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the world at `speed` until `duration` has passed in it, or nobody listens any more.
+/// Runs the world at `speed` until `duration` has passed in it, or nobody listens any more, as
+/// `tell` says.
 fn turn(
     mut agent: SimulatedAgent,
     start: Duration,
     speed: f64,
     duration: Option<Duration>,
-    publish: &Snapshots,
+    tell: impl Fn(Arc<Snapshot>) -> bool,
     heartbeat: &Heartbeat,
 ) {
     let began = Instant::now();
+    let mut heard = true;
     loop {
         // One step ahead, so that there is an answer at once.
         let passed = began.elapsed().mul_f64(speed) + Duration::from_secs(2);
         let to = duration.map_or(passed, |duration| passed.min(duration));
-        agent.run(start + to, |_, snapshot| {
-            publish.send_replace(Some(snapshot));
-        });
+        agent.run(start + to, |_, snapshot| heard = tell(snapshot));
         heartbeat.beat();
-        if publish.is_closed() || duration.is_some_and(|duration| to >= duration) {
+        if !heard || duration.is_some_and(|duration| to >= duration) {
             return;
         }
         std::thread::sleep(TICK);

@@ -100,6 +100,9 @@ pub struct Options {
         value_name = "PATH"
     )]
     pub web_config_file: Option<PathBuf>,
+    /// Serve the live page at /, and keep 15 minutes of history for it [default: true]
+    #[arg(long = "web.page", alias = "web-page", env = "SLICEWATCH_WEB_PAGE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub web_page: Option<bool>,
     /// Name of the Kubernetes node, whose pods the API server is asked for
     #[arg(long, env = "SLICEWATCH_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
@@ -223,6 +226,7 @@ pub enum Cluster {
 pub struct Settings {
     pub listen: SocketAddr,
     pub web_config_file: Option<PathBuf>,
+    pub web_page: bool,
     pub node_name: Option<Arc<str>>,
     pub nvml_library: Option<PathBuf>,
     pub nvml_hang_after: Duration,
@@ -272,6 +276,7 @@ impl Options {
         let Self {
             listen,
             web_config_file,
+            web_page,
             node_name,
             nvml_library,
             nvml_hang_after,
@@ -297,6 +302,7 @@ impl Options {
         Self {
             listen: listen.or(under.listen),
             web_config_file: web_config_file.or(under.web_config_file),
+            web_page: web_page.or(under.web_page),
             node_name: node_name.or(under.node_name),
             nvml_library: nvml_library.or(under.nvml_library),
             nvml_hang_after: nvml_hang_after.or(under.nvml_hang_after),
@@ -387,6 +393,7 @@ impl Options {
                 .listen
                 .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 9735))),
             web_config_file: self.web_config_file,
+            web_page: self.web_page.unwrap_or(true),
             node_name: self
                 .node_name
                 .filter(|name| !name.is_empty())

@@ -1,9 +1,11 @@
-//! The agent's HTTP side: metrics, the snapshot, health and a landing page. It reads the latest
-//! snapshot from a channel and nothing else: no request touches a device or waits for one.
+//! The agent's HTTP side: metrics, the snapshot, health and the live page. It reads the latest
+//! snapshot from a channel, for the page those before it too, and nothing else: no request touches a
+//! device or waits for one.
 
 mod bodies;
 mod landing;
 mod negotiate;
+mod page;
 mod serve;
 mod web;
 
@@ -30,6 +32,7 @@ use crate::model::{Cause, Reading, Snapshot};
 use bodies::{Cache, Kind};
 
 pub use negotiate::{accepts_gzip, format};
+pub use page::LivePage;
 pub use serve::{serve, serve_pages};
 pub use web::{WebConfig, WebError};
 
@@ -82,6 +85,7 @@ pub struct HttpState {
     cache: Arc<Cache>,
     slots: Arc<Semaphore>,
     web: Option<Arc<WebConfig>>,
+    page: Option<LivePage>,
 }
 
 impl fmt::Debug for HttpState {
@@ -103,6 +107,7 @@ impl HttpState {
             cache: Arc::default(),
             slots: Arc::new(Semaphore::new(MAX_REQUESTS)),
             web: None,
+            page: None,
         }
     }
 
@@ -113,6 +118,14 @@ impl HttpState {
         self
     }
 
+    /// Serves the live page at `/`; without one there are links only. Whoever makes the snapshots
+    /// tells the page of each.
+    #[must_use]
+    pub fn with_page(mut self, page: Option<LivePage>) -> Self {
+        self.page = page;
+        self
+    }
+
     fn latest(&self) -> Option<Arc<Snapshot>> {
         self.snapshots.borrow().clone()
     }
@@ -120,9 +133,12 @@ impl HttpState {
 
 /// All paths.
 pub fn router(state: HttpState) -> Router {
-    let router = Router::new()
-        .route("/", get(landing_page))
-        .route("/style.css", get(style))
+    let router = Router::new();
+    let router = match &state.page {
+        Some(page) => page::routes(router, page),
+        None => router.route("/", get(landing_page)),
+    };
+    let router = router
         .route("/metrics", get(metrics))
         .route("/api/v1/snapshot", get(snapshot))
         .route("/-/healthy", get(healthy))
@@ -180,10 +196,22 @@ async fn snapshot(State(state): State<HttpState>, headers: HeaderMap) -> Respons
     body(&state, Kind::Json, &headers).await
 }
 
-/// A body of the latest snapshot, made once for all who ask.
+/// A body of the latest snapshot.
 async fn body(state: &HttpState, kind: Kind, headers: &HeaderMap) -> Response {
+    match made(state, kind, headers).await {
+        Ok((bytes, gzip)) => encoded(kind, gzip, bytes),
+        Err(refusal) => refusal,
+    }
+}
+
+/// Its bytes, made once for all who ask, and whether they are compressed; or the answer instead.
+async fn made(
+    state: &HttpState,
+    kind: Kind,
+    headers: &HeaderMap,
+) -> Result<(Bytes, bool), Response> {
     let Some(snapshot) = state.latest() else {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, NOT_YET);
+        return Err(plain(StatusCode::SERVICE_UNAVAILABLE, NOT_YET));
     };
     let gzip = accepts_gzip(headers.get_all(ACCEPT_ENCODING).iter().filter_map(text));
     let bodies = state.cache.of(&snapshot);
@@ -191,19 +219,19 @@ async fn body(state: &HttpState, kind: Kind, headers: &HeaderMap) -> Response {
         Some(bytes) => bytes,
         // Milliseconds of work on a large node: not on the thread that serves the others.
         None => {
-            let work = move || bodies.make(kind, gzip, &snapshot);
+            let page = state.page.clone();
+            let work = move || bodies.make(kind, gzip, &snapshot, page.as_ref());
             tokio::task::spawn_blocking(work)
                 .await
                 .unwrap_or_else(|error| Err(error.to_string()))
         }
     };
-    match made {
-        Ok(bytes) => encoded(kind, gzip, bytes),
-        Err(error) => plain(
+    made.map(|bytes| (bytes, gzip)).map_err(|error| {
+        plain(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("The snapshot could not be encoded: {error}\n"),
-        ),
-    }
+        )
+    })
 }
 
 fn encoded(kind: Kind, gzip: bool, bytes: Bytes) -> Response {
@@ -256,21 +284,16 @@ async fn ready(State(state): State<HttpState>) -> Response {
     }
 }
 
-async fn landing_page(State(state): State<HttpState>) -> Response {
-    let html = landing::page(state.latest().as_deref());
+async fn landing_page() -> Response {
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (
             HeaderName::from_static("content-security-policy"),
-            "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         ),
         (HeaderName::from_static("referrer-policy"), "no-referrer"),
     ];
-    (headers, html).into_response()
-}
-
-async fn style() -> Response {
-    ([(CONTENT_TYPE, "text/css; charset=utf-8")], landing::STYLE).into_response()
+    (headers, landing::PAGE).into_response()
 }
 
 async fn not_found(uri: Uri) -> Response {

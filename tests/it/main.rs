@@ -13,6 +13,7 @@ mod host;
 mod house;
 mod kubelet;
 mod nvml;
+mod page;
 mod publish;
 mod setup;
 mod simulate;

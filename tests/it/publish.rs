@@ -2,10 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
-mod example;
+pub(crate) mod example;
 mod hostile;
 pub(crate) mod parse;
-mod server;
+pub(crate) mod server;
 
 use std::fmt::Write;
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use axum::body::Bytes;
 
+use super::page::LivePage;
 use crate::model::Snapshot;
 use crate::publish::metrics::{self, Format, ProcessStats};
 
@@ -12,13 +13,18 @@ use crate::publish::metrics::{self, Format, ProcessStats};
 pub(super) enum Kind {
     Metrics(Format),
     Json,
+    Page,
 }
+
+/// Kinds.
+const KINDS: usize = 5;
 
 impl Kind {
     pub(super) const fn content_type(self) -> &'static str {
         match self {
             Self::Metrics(format) => format.content_type(),
             Self::Json => "application/json",
+            Self::Page => "text/html; charset=utf-8",
         }
     }
 
@@ -28,6 +34,7 @@ impl Kind {
             Self::Metrics(Format::OpenMetrics) => 1,
             Self::Metrics(Format::Protobuf) => 2,
             Self::Json => 3,
+            Self::Page => 4,
         }
     }
 }
@@ -38,8 +45,8 @@ pub(super) type Made = Result<Bytes, String>;
 /// The bodies of one snapshot that were asked for so far.
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
-    plain: [OnceLock<Made>; 4],
-    gzip: [OnceLock<Made>; 4],
+    plain: [OnceLock<Made>; KINDS],
+    gzip: [OnceLock<Made>; KINDS],
 }
 
 impl Bodies {
@@ -50,25 +57,34 @@ impl Bodies {
     }
 
     /// The body, made now unless it is there or another thread is at it.
-    pub(super) fn make(&self, kind: Kind, gzip: bool, snapshot: &Arc<Snapshot>) -> Made {
-        let plain = || {
-            self.plain[kind.place()].get_or_init(|| match kind {
-                Kind::Metrics(format) => {
-                    let process = ProcessStats::read();
-                    Ok(metrics::encode(snapshot, &process, format).into())
-                }
-                Kind::Json => serde_json::to_vec(snapshot)
-                    .map(Bytes::from)
-                    .map_err(|error| error.to_string()),
-            })
+    pub(super) fn make(
+        &self,
+        kind: Kind,
+        gzip: bool,
+        snapshot: &Arc<Snapshot>,
+        page: Option<&LivePage>,
+    ) -> Made {
+        let made = || match kind {
+            Kind::Metrics(format) => {
+                let process = ProcessStats::read();
+                Ok(metrics::encode(snapshot, &process, format).into())
+            }
+            Kind::Json => serde_json::to_vec(snapshot)
+                .map(Bytes::from)
+                .map_err(|error| error.to_string()),
+            Kind::Page => page
+                .map(|page| page.render(snapshot))
+                .ok_or_else(|| "the live page is off".to_owned()),
         };
+        let plain = || self.plain[kind.place()].get_or_init(made).clone();
         if !gzip {
-            return plain().clone();
+            return plain();
         }
         self.gzip[kind.place()]
             .get_or_init(|| {
-                let plain = plain().as_ref().map_err(String::clone)?;
-                Ok(metrics::gzip(plain).into())
+                // Browsers take gzip: the plain page would only be kept for nobody.
+                let plain = if kind == Kind::Page { made() } else { plain() };
+                Ok(metrics::gzip(&plain?).into())
             })
             .clone()
     }
