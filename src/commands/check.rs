@@ -18,6 +18,7 @@ use self::watch::WatchArgs;
 use super::options::Period;
 use crate::collect::setup::{SetupSettings, access};
 use crate::publish::check::{Cluster, Files, Functional, NotChecked, Outcome, Verdict};
+use crate::publish::terminal::progress::Progress;
 
 /// The exit status of a check that found errors.
 const ERRORS: u8 = 1;
@@ -139,7 +140,7 @@ async fn of_cluster(args: &CheckArgs) -> anyhow::Result<Cluster> {
         report,
         not_checked,
         complete,
-    } = pass(&settings).await?;
+    } = pass(&settings, &mut Progress::new()).await?;
     Ok(Cluster::new(server, report, not_checked, complete))
 }
 

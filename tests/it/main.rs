@@ -15,5 +15,6 @@ mod nvml;
 mod publish;
 mod setup;
 mod simulate;
+mod top;
 mod truth;
 mod web;

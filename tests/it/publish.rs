@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
-mod example;
+pub(crate) mod example;
 mod hostile;
 pub(crate) mod parse;
 mod server;

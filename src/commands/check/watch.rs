@@ -13,6 +13,7 @@ use crate::commands::agent::terminated;
 use crate::commands::options::Period;
 use crate::publish::check::{Cluster, NotChecked, Watched, pages};
 use crate::publish::http::{bind, serve_pages};
+use crate::publish::terminal::progress::Progress;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -69,7 +70,7 @@ pub async fn run(args: WatchArgs, settings: SetupSettings) -> anyhow::Result<()>
 /// it could not see.
 async fn look(settings: &SetupSettings, before: &Watched) -> (Watched, Vec<NotChecked>) {
     let begun = Instant::now();
-    let pass = match pass(settings).await {
+    let pass = match pass(settings, &mut Progress::silent()).await {
         Ok(pass) => pass,
         Err(error) => {
             let missed = NotChecked {
