@@ -13,7 +13,7 @@ use crate::publish::terminal::clock;
 
 use super::look::Look;
 use super::notes::{findings, help, said, state, told, with_severity, worst_first, wrapped};
-use super::pages::{Body, Drawing};
+use super::pages::{Body, Drawing, Heading};
 use super::{Page, Top};
 
 /// From here on findings stand below the GPUs.
@@ -195,8 +195,8 @@ impl Top {
         } = body;
         let above = if room >= 6 { 2 } else { 0 };
         if let Some(chosen) = chosen {
-            let section = sections.iter().rev().find(|(begin, _)| *begin <= chosen);
-            let begin = section.map_or(0, |(begin, _)| *begin);
+            let mut begins = sections.iter().rev().map(|heading| heading.places[0]);
+            let begin = begins.find(|begin| *begin <= chosen).unwrap_or(0);
             let first_row = lines.len().min(begin + room);
             self.scroll = match chosen {
                 // From its GPU's heading on, where that leaves the row to be seen.
@@ -209,15 +209,15 @@ impl Top {
         }
         self.scroll = self.scroll.min(lines.len().saturating_sub(room));
         let scroll = self.scroll;
-        let heading = sections
-            .into_iter()
-            .rev()
-            .find(|(begin, _)| *begin <= scroll);
-        let heading = heading.filter(|(begin, _)| *begin < scroll && above > 0 && chosen.is_some());
         let mut seen: Vec<_> = lines.drain(scroll..).take(room).collect();
-        if let Some((_, heading)) = heading {
-            for (line, heading) in seen.iter_mut().zip(heading) {
-                *line = heading;
+        let mut above_all = sections.into_iter().rev();
+        let heading = above_all.find(|heading| heading.places[0] <= scroll);
+        if let Some(Heading { places, lines }) = heading.filter(|_| above > 0 && chosen.is_some()) {
+            let heading = places.into_iter().zip(lines);
+            for (row, (line, (place, heading))) in seen.iter_mut().zip(heading).enumerate() {
+                if place < scroll + row {
+                    *line = heading;
+                }
             }
         }
         seen

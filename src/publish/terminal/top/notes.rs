@@ -11,6 +11,9 @@ use super::keys::KEYS;
 use super::look::Look;
 use super::pages::Body;
 
+/// Below this there is no room for a column of keys.
+const NARROW: usize = 64;
+
 /// Findings, the worst first.
 pub(super) fn worst_first(snapshot: &Snapshot) -> Vec<&Finding> {
     let mut findings: Vec<&Finding> = snapshot.findings.iter().collect();
@@ -100,8 +103,11 @@ pub(super) fn help(look: Look, width: usize) -> Body {
     let mut body = Body::default();
     body.lines.push(Line::styled("Keys", look.strong()));
     for (keys, what) in KEYS {
-        body.lines
-            .extend(wrapped(look, &format!("  {keys:30} {what}"), width));
+        let text = match width {
+            ..NARROW => format!("  {keys}: {what}"),
+            _ => format!("  {keys:30} {what}"),
+        };
+        body.lines.extend(wrapped(look, &text, width));
     }
     body.lines.push(Line::default());
     body.lines.push(Line::styled("Words", look.strong()));

@@ -26,8 +26,16 @@ pub(super) struct Body {
     pub(super) lines: Vec<Line<'static>>,
     /// The line that must be seen.
     pub(super) chosen: Option<usize>,
-    /// Where each section begins, and its heading: it stays while its rows are scrolled over.
-    pub(super) sections: Vec<(usize, [Line<'static>; 2])>,
+    /// By GPU.
+    pub(super) sections: Vec<Heading>,
+}
+
+/// What stays on the screen while the rows of a GPU are scrolled over.
+#[derive(Debug)]
+pub(super) struct Heading {
+    /// Where it stands: which GPU it is, and the header of its table.
+    pub(super) places: [usize; 2],
+    pub(super) lines: [Line<'static>; 2],
 }
 
 /// What a page is drawn with.
@@ -66,9 +74,8 @@ impl Drawing<'_> {
         let gpu = self.shown.gpu(section);
         let heading = Line::styled(look.text(&title(gpu)).into_owned(), look.strong());
         let header = columns.header(self.choice);
-        body.sections
-            .push((body.lines.len(), [heading.clone(), header.clone()]));
-        body.lines.push(heading);
+        let begin = body.lines.len();
+        body.lines.push(heading.clone());
         if let Reading::Failed(cause) = gpu.up {
             let text = format!("  does not answer: {}", words(cause));
             body.lines.push(Line::styled(text, look.tint(Color::Red)));
@@ -77,6 +84,10 @@ impl Drawing<'_> {
         body.lines.push(self.memory(gpu));
         body.lines.push(self.time(section, gpu));
         body.lines.extend(self.delay(gpu));
+        body.sections.push(Heading {
+            places: [begin, body.lines.len()],
+            lines: [heading, header.clone()],
+        });
         body.lines.push(header);
         for row in &section.rows {
             let is_chosen = chosen == Some(&row.key);
