@@ -12,6 +12,7 @@ pub mod pipeline;
 pub mod remote;
 pub mod simulated;
 pub mod snapshot;
+pub mod top;
 pub mod witness;
 
 use clap::{Parser, Subcommand};
@@ -63,6 +64,8 @@ pub enum Command {
     Check(Box<check::CheckArgs>),
     /// One reading of this node, of a running agent, or of a scenario.
     Snapshot(Box<snapshot::SnapshotArgs>),
+    /// A live view of a running agent, or of a scenario, in the terminal.
+    Top(Box<top::TopArgs>),
     /// Says which GPUs this container has: what `check --functional` runs in its pods.
     #[command(hide = true)]
     Witness(witness::WitnessArgs),
@@ -78,8 +81,15 @@ impl Command {
             | Self::Canary(_)
             | Self::Demo(_)
             | Self::Snapshot(_)
+            | Self::Top(_)
             | Self::Witness(_) => 1,
         }
+    }
+
+    /// Whether it draws on a terminal, where there is one: then lines of a log would stand in the
+    /// picture.
+    pub const fn draws(&self) -> bool {
+        matches!(self, Self::Top(_))
     }
 }
 
@@ -94,6 +104,7 @@ pub async fn run(command: Command) -> anyhow::Result<u8> {
         Command::Check(args) => return check::run(*args).await,
         Command::Demo(args) => demo::run(args).await?,
         Command::Snapshot(args) => snapshot::run(*args).await?,
+        Command::Top(args) => top::run(*args).await?,
         Command::Witness(args) => witness::run(args).await?,
     }
     Ok(0)

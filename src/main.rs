@@ -44,6 +44,8 @@ fn start(cli: Cli) -> anyhow::Result<u8> {
             cli.log
         )
     })?;
+    let drawn_over = cli.command.draws() && std::io::stderr().is_terminal();
+    let filter = if drawn_over { Targets::new() } else { filter };
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let logs = tracing_subscriber::registry().with(filter);
     match cli.log_format {

@@ -20,6 +20,7 @@ use super::options::Period;
 use crate::analyse::setup::SETTLING;
 use crate::collect::setup::{SetupSettings, access};
 use crate::publish::check::{Cluster, Files, Functional, NotChecked, Outcome, Verdict};
+use crate::publish::terminal::progress::Progress;
 
 /// The exit status of a check that found errors.
 const ERRORS: u8 = 1;
@@ -150,7 +151,7 @@ async fn of_cluster(args: &CheckArgs) -> anyhow::Result<Cluster> {
         report,
         not_checked,
         complete,
-    } = pass(&settings, settling(args)).await?;
+    } = pass(&settings, settling(args), &mut Progress::new()).await?;
     Ok(Cluster::new(server, report, not_checked, complete))
 }
 

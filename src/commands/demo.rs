@@ -74,7 +74,11 @@ pub struct DemoArgs {
     list_scenarios: bool,
 }
 
-fn speed(text: &str) -> Result<f64, String> {
+/// A factor of time.
+///
+/// # Errors
+/// What is none, or out of range.
+pub(super) fn speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if (0.01..=1000.0).contains(&speed) => Ok(speed),
         _ => Err("write a factor from 0.01 to 1000, such as 10".to_owned()),
@@ -141,7 +145,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
 
 /// Runs the world at `speed` until `duration` has passed in it, or nobody listens any more, as
 /// `tell` says.
-fn turn(
+pub(super) fn turn(
     mut agent: SimulatedAgent,
     start: Duration,
     speed: f64,

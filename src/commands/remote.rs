@@ -99,6 +99,11 @@ impl Remote {
         })
     }
 
+    /// Where it is asked, without user and password.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Its latest snapshot.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! `slicewatch snapshot`: one reading, as a table or JSON.
 
+use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::analyse::lease::CanaryMode;
 use crate::collect::clock::Clock;
 use crate::collect::sampler::SamplerSettings;
 use crate::model::{GpuSeconds, Reading, Snapshot};
+use crate::publish::terminal::progress::Progress;
 use crate::publish::terminal::table_between;
 
 /// How long a node is watched unless told otherwise: four drains of its utilization ring.
@@ -150,6 +152,15 @@ impl Stretch {
     }
 }
 
+/// What is left of the time that is watched for.
+struct Watching(Duration);
+
+impl fmt::Display for Watching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "watching, {:.0} s to go", self.0.as_secs_f64())
+    }
+}
+
 /// A table needs two readings to show shares of time; JSON is the agent's latest alone.
 async fn remote(
     agent: &Remote,
@@ -157,9 +168,11 @@ async fn remote(
     format: SnapshotFormat,
 ) -> anyhow::Result<Stretch> {
     let end = tokio::time::Instant::now() + duration;
+    let mut progress = Progress::new();
     let mut stretch = Stretch::new(agent.fetch()?);
     loop {
         let left = end.saturating_duration_since(tokio::time::Instant::now());
+        progress.say(Watching(left));
         if left.is_zero() || format == SnapshotFormat::Json {
             return Ok(stretch);
         }
@@ -172,7 +185,10 @@ fn simulated(scenario: &str, seed: u64, duration: Duration) -> anyhow::Result<St
     let start = Clock::new().now();
     let mut agent = SimulatedAgent::new(scenario, seed, start, SamplerSettings::default())?;
     let mut stretch: Option<Stretch> = None;
-    agent.run(start.monotonic + duration, |_, snapshot| {
+    let mut progress = Progress::new();
+    let end = start.monotonic + duration;
+    agent.run(end, |_, snapshot| {
+        progress.say(Watching(end.saturating_sub(snapshot.at.monotonic)));
         match &mut stretch {
             Some(stretch) => stretch.push(snapshot),
             None => stretch = Some(Stretch::new(snapshot)),
@@ -198,8 +214,11 @@ async fn local(
     }
     let mut node = Node::start(&settings);
     let end = tokio::time::Instant::now() + duration;
+    let mut progress = Progress::new();
     let mut stretch = Stretch::new(node.step());
     while tokio::time::Instant::now() < end {
+        let left = end.saturating_duration_since(tokio::time::Instant::now());
+        progress.say(Watching(left));
         tokio::time::sleep(Duration::from_millis(500)).await;
         stretch.push(node.step());
     }

@@ -3,6 +3,9 @@
 mod canary;
 pub(in crate::publish) mod cells;
 mod gpu;
+pub mod progress;
+pub mod screen;
+pub mod top;
 
 use std::fmt::{Display, Write};
 

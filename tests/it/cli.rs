@@ -189,7 +189,7 @@ fn scenarios_are_listed() {
 }
 
 /// Answers each connection with this body as 200, until the test ends.
-fn serve(body: String) -> SocketAddr {
+pub(crate) fn serve(body: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

@@ -17,5 +17,6 @@ mod page;
 mod publish;
 mod setup;
 mod simulate;
+mod top;
 mod truth;
 mod web;

@@ -26,6 +26,7 @@ use slicewatch::collect::cluster::Access;
 use slicewatch::collect::setup::SetupSettings;
 use slicewatch::commands::check::pass::{Pass, pass};
 use slicewatch::publish::check::Cluster;
+use slicewatch::publish::terminal::progress::Progress;
 
 use server::Server;
 
@@ -166,7 +167,7 @@ fn measure(kubeconfig: &Path) -> anyhow::Result<Cost> {
         report,
         not_checked,
         complete,
-    } = runtime.block_on(pass(&settings, SETTLING))?;
+    } = runtime.block_on(pass(&settings, SETTLING, &mut Progress::silent()))?;
     ensure!(complete, "the check is incomplete: {not_checked:?}");
     let (nodes, pods) = (report.nodes_read, report.pods_read);
     let findings = report.findings.len();

@@ -18,6 +18,7 @@ use crate::commands::agent::terminated;
 use crate::commands::options::Period;
 use crate::model::setup::NodeInForce;
 use crate::publish::check::{Functional, Outcome, TrialPod};
+use crate::publish::terminal::progress::Progress;
 
 /// How long the pods have to come up and to say where they are.
 const WAIT: Duration = Duration::from_secs(120);
@@ -63,7 +64,9 @@ pub struct FunctionalArgs {
 pub async fn run(args: &FunctionalArgs, settings: &SetupSettings) -> anyhow::Result<Functional> {
     let namespace = args.functional_namespace.clone();
     let mut found = Functional::new(namespace.unwrap_or_else(|| NAMESPACE.to_owned()));
-    let nodes = pass(settings, SETTLING).await?.report.nodes;
+    let mut progress = Progress::new();
+    let nodes = pass(settings, SETTLING, &mut progress).await?.report.nodes;
+    progress.begin("looking for a node to try it on");
     let trial = Trial::open(settings, &found.namespace).await?;
     let wait = args.wait.map_or(WAIT, |Period(wait)| wait);
     let plan = match plan(args, &nodes, &trial, &mut found).await {
@@ -86,12 +89,13 @@ pub async fn run(args: &FunctionalArgs, settings: &SetupSettings) -> anyhow::Res
     let mut ended = tokio::spawn(terminated());
     // Not cut off by a signal: a pod whose making was not waited for could come after its end.
     let mut made = Made::default();
+    progress.begin(format_args!("making pods: {}", plan.pods.len()));
     let all = make(&trial, &plan, &mut made, &mut found).await;
     let tried = async {
         if all {
-            look(&trial, &mut found, wait).await;
+            look(&trial, &mut found, wait, &mut progress).await;
             if let Some(agent) = &plan.agent {
-                ask(&trial, agent, &mut found).await;
+                ask(&trial, agent, &mut found, &mut progress).await;
             }
             found.judge();
         }
@@ -105,7 +109,7 @@ pub async fn run(args: &FunctionalArgs, settings: &SetupSettings) -> anyhow::Res
         found.outcome = Outcome::NotTried;
         found.words.push("ended by a signal".to_owned());
     }
-    found.left_behind = clean(&trial, &made).await;
+    found.left_behind = clean(&trial, &made, &mut progress).await;
     Ok(found)
 }
 
@@ -300,9 +304,16 @@ async fn make(trial: &Trial, plan: &Plan, made: &mut Made, found: &mut Functiona
 }
 
 /// Waits until each has said where it is, or one never will, or the time is over.
-async fn look(trial: &Trial, found: &mut Functional, wait: Duration) {
+async fn look(trial: &Trial, found: &mut Functional, wait: Duration, progress: &mut Progress) {
     let until = Instant::now() + wait;
     loop {
+        let told = found.pods.iter().filter(|pod| pod.told_by.is_some());
+        progress.say(format_args!(
+            "waiting up to {} s for pods that say which GPU they have: {} of {}",
+            wait.as_secs(),
+            told.count(),
+            found.pods.len()
+        ));
         let mut hopeless = false;
         for pod in found.pods.iter_mut().filter(|pod| pod.told_by.is_none()) {
             match trial.state(&pod.name).await {
@@ -350,9 +361,13 @@ async fn look(trial: &Trial, found: &mut Functional, wait: Duration) {
 }
 
 /// Asks the agent until it shows all that run, or for long enough.
-async fn ask(trial: &Trial, agent: &AgentPod, found: &mut Functional) {
+async fn ask(trial: &Trial, agent: &AgentPod, found: &mut Functional, progress: &mut Progress) {
     let until = Instant::now() + AGENT_WAIT;
     loop {
+        progress.say(format_args!(
+            "waiting up to {} s for the agent to show them",
+            AGENT_WAIT.as_secs()
+        ));
         let snapshot = match trial.snapshot(agent).await {
             Ok(snapshot) => snapshot,
             Err(error) => {
@@ -385,10 +400,11 @@ async fn ask(trial: &Trial, agent: &AgentPod, found: &mut Functional) {
 }
 
 /// Deletes what was made and waits until it is gone; the names of what is not.
-async fn clean(trial: &Trial, made: &Made) -> Vec<String> {
+async fn clean(trial: &Trial, made: &Made, progress: &mut Progress) -> Vec<String> {
     let begun = Instant::now();
     let mut left = made.names.clone();
     while !left.is_empty() && begun.elapsed() < GONE_WAIT {
+        progress.say(format_args!("deleting pods: {} left", left.len()));
         for name in left.clone() {
             // Again and again: the one before may not have been heard.
             if let Err(error) = trial.delete(&name).await {

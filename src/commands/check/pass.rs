@@ -6,6 +6,7 @@ use crate::analyse::setup::Check;
 use crate::collect::setup::{SetupError, SetupReader, SetupSettings};
 use crate::model::setup::{Asked, Setup, SetupReport};
 use crate::publish::check::NotChecked;
+use crate::publish::terminal::progress::Progress;
 
 /// What a pass came to.
 #[derive(Debug)]
@@ -20,20 +21,42 @@ pub struct Pass {
     pub complete: bool,
 }
 
-/// Reads a cluster once.
+/// Reads a cluster once, and says how far it is.
 ///
 /// # Errors
 /// Where it cannot be asked at all: a kubeconfig or credentials that cannot be used.
-pub async fn pass(settings: &SetupSettings, settling: Duration) -> Result<Pass, SetupError> {
+pub async fn pass(
+    settings: &SetupSettings,
+    settling: Duration,
+    progress: &mut Progress,
+) -> Result<Pass, SetupError> {
+    progress.begin("opening the cluster");
     let mut reader = SetupReader::open(settings).await?;
+    progress.begin(format_args!("asking {} for the set-up", reader.server()));
     let setup = reader.setup().await;
     let mut unanswered = Unanswered::default();
     unanswered.of(&setup);
 
     let mut check = Check::new(setup, reader.now(), settling);
-    let nodes = reader.nodes(|node| check.node(&node)).await;
+    progress.begin("reading nodes");
+    let mut nodes_read = 0u64;
+    let nodes = reader.nodes(|node| {
+        check.node(&node);
+        nodes_read += 1;
+        progress.say(format_args!("reading nodes: {nodes_read}"));
+    });
+    let nodes = nodes.await;
     let mut check = check.pods(&nodes);
-    let pods = reader.pods(|pod| check.pod(&pod)).await;
+    progress.begin(format_args!("nodes: {nodes_read}; reading pods"));
+    let mut pods_read = 0u64;
+    let pods = reader.pods(|pod| {
+        check.pod(&pod);
+        pods_read += 1;
+        progress.say(format_args!(
+            "nodes: {nodes_read}; reading pods: {pods_read}"
+        ));
+    });
+    let pods = pods.await;
     unanswered.add(&nodes);
     unanswered.add(&pods);
     Ok(Pass {

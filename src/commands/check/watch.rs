@@ -13,6 +13,7 @@ use crate::commands::agent::terminated;
 use crate::commands::options::Period;
 use crate::publish::check::{Cluster, NotChecked, Watched, pages};
 use crate::publish::http::{bind, serve_pages};
+use crate::publish::terminal::progress::Progress;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -77,7 +78,7 @@ async fn look(
     before: &Watched,
 ) -> (Watched, Vec<NotChecked>) {
     let begun = Instant::now();
-    let pass = match pass(settings, settling).await {
+    let pass = match pass(settings, settling, &mut Progress::silent()).await {
         Ok(pass) => pass,
         Err(error) => {
             let missed = NotChecked {

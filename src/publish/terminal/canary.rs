@@ -48,22 +48,23 @@ pub(super) fn is_told(gpu: &GpuView) -> bool {
 }
 
 /// What a request waits because of the container, and what its own requests wait because of the
-/// others: since both were first seen, or since the earlier snapshot.
-pub(super) fn cells(
+/// others, in seconds: since both were first seen, or since the earlier snapshot. Or the words for
+/// what is not known.
+pub(super) fn waits(
     gpu: &GpuView,
     container: &ContainerView,
     rates: Option<&Rates<'_>>,
-) -> [String; 2] {
+) -> [Result<f64, String>; 2] {
     let now = match &container.delay {
         Reading::Value(delay) => delay,
-        unknown => return [(); 2].map(|()| reading(&unknown.map(|_| ""))),
+        unknown => return [(); 2].map(|()| Err(reading(&unknown.map(|_| "")))),
     };
     let probes = gpu.canary.delays.value().map(|delays| delays.count());
     let [mut inflicted, mut exposed] = [now.inflicted.0, now.exposed.0];
     let [mut probes, mut own_probes] = [probes.unwrap_or(0) as f64, now.exposed_probes];
     if let Some(rates) = rates {
         let Some((before, probes_before)) = rates.delays_before(container) else {
-            return ["? (new)", "-"].map(str::to_owned);
+            return ["? (new)", "-"].map(|words| Err(words.to_owned()));
         };
         probes -= probes_before as f64;
         if let Some(before) = before {
@@ -73,7 +74,16 @@ pub(super) fn cells(
         }
     }
     [per_probe(inflicted, probes), per_probe(exposed, own_probes)]
-        .map(|delay| delay.map_or_else(|| "-".to_owned(), seconds))
+        .map(|delay| delay.ok_or_else(|| "-".to_owned()))
+}
+
+/// [`waits`] as words.
+pub(super) fn cells(
+    gpu: &GpuView,
+    container: &ContainerView,
+    rates: Option<&Rates<'_>>,
+) -> [String; 2] {
+    waits(gpu, container, rates).map(|delay| delay.map_or_else(|words| words, seconds))
 }
 
 /// Neighbours of each container, those that it waits for longest first; the container that waits
@@ -112,7 +122,7 @@ pub(super) fn neighbours(gpu: &GpuView) -> Vec<String> {
 }
 
 /// Namespace and pod, with the container where the pod has another one here.
-fn name(gpu: &GpuView, index: usize) -> String {
+pub(super) fn name(gpu: &GpuView, index: usize) -> String {
     let this = &gpu.containers[index];
     let pod = format!("{}/{}", short(&this.namespace), short(&this.pod));
     let has_other = gpu.containers.iter().any(|other| {
@@ -127,12 +137,13 @@ fn name(gpu: &GpuView, index: usize) -> String {
 }
 
 /// Nothing where there was no probe, or a counter went back.
-fn per_probe(delay: f64, probes: f64) -> Option<f64> {
+pub(super) fn per_probe(delay: f64, probes: f64) -> Option<f64> {
     let mean = delay / probes;
     (probes > 0.0 && mean.is_finite() && mean >= 0.0).then_some(mean)
 }
 
-fn seconds(delay: f64) -> String {
+/// A length of time in the unit that suits it.
+pub(super) fn seconds(delay: f64) -> String {
     if delay < 1.0 {
         format!("{:.2} ms", delay * 1e3)
     } else {

@@ -42,23 +42,23 @@ pub(super) fn short(name: &str) -> Cow<'_, str> {
     if name.width() <= MOST {
         return name;
     }
-    let half = |characters: &mut dyn Iterator<Item = char>| {
-        let mut room = MOST / 2;
-        let mut taken = Vec::new();
-        for character in characters {
-            let wide = character.width().unwrap_or(0);
-            if wide > room {
-                break;
-            }
-            room -= wide;
-            taken.push(character);
-        }
-        taken
-    };
-    let head = half(&mut name.chars());
-    let tail = half(&mut name.chars().rev());
-    let joined = head.into_iter().chain(['…']).chain(tail.into_iter().rev());
-    Cow::Owned(joined.collect())
+    Cow::Owned(without_middle(&name, MOST / 2, MOST / 2, "…"))
+}
+
+/// The first and the last columns of a text, with a mark for what is left out between them.
+pub(super) fn without_middle(text: &str, first: usize, last: usize, mark: &str) -> String {
+    fn taken(characters: impl Iterator<Item = char>, mut room: usize) -> Vec<char> {
+        let fits = |character: &char| {
+            let left = room.checked_sub(character.width().unwrap_or(0));
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        characters.take_while(fits).collect()
+    }
+    let head = taken(text.chars(), first);
+    let tail = taken(text.chars().rev(), last);
+    let joined = head.into_iter().chain(mark.chars());
+    joined.chain(tail.into_iter().rev()).collect()
 }
 
 /// Control characters, line separators, and the marks that turn the direction of text or have no

@@ -50,12 +50,19 @@ impl<'a> Rates<'a> {
     }
 
     /// The container's share of the GPU's time and the samples that say so.
-    fn of(&self, container: &ContainerView) -> Option<(f64, u64)> {
+    pub(super) fn of(&self, container: &ContainerView) -> Option<(f64, u64)> {
         let before = self.before(container)?;
         let (then, now) = (before.gpu_time.value()?, container.gpu_time.value()?);
         let samples = container.gpu_samples.checked_sub(before.gpu_samples)?;
         let share = (now.0 - then.0) / self.span.as_secs_f64();
         (share.is_finite() && share >= 0.0).then_some((share, samples))
+    }
+
+    /// The share of its time that the GPU was busy.
+    pub(super) fn busy(&self) -> Option<f64> {
+        let (then, now) = (self.earlier?.busy.value()?, self.now.busy.value()?);
+        let share = (now.0 - then.0) / self.span.as_secs_f64();
+        (share.is_finite() && share >= 0.0).then_some(share)
     }
 
     /// What the container had inflicted and waited, and the probes that there had been. Where the
@@ -111,7 +118,8 @@ pub(super) fn heading(gpu: &GpuView) -> Vec<String> {
     lines
 }
 
-fn title(gpu: &GpuView) -> String {
+/// Which GPU it is.
+pub(super) fn title(gpu: &GpuView) -> String {
     let identity = &*gpu.identity;
     let mut text = format!(
         "GPU {}  {}  {}",
