@@ -192,7 +192,7 @@ fn an_unknown_scenario_is_refused_with_the_names_there_are() {
 #[test]
 fn every_scenario_has_a_page_and_a_line() {
     let names: BTreeSet<_> = scenarios().iter().map(|scenario| scenario.name).collect();
-    assert_eq!(names.len(), 9);
+    assert_eq!(names.len(), 10);
     for scenario in scenarios() {
         assert!(scenario.page.starts_with(&format!("# {}\n", scenario.name)));
         assert!(scenario.page.contains("Look at:"));

@@ -40,6 +40,27 @@ fn four_pods_share_one_card_and_nothing_is_unexplained() {
     );
 }
 
+/// Hours before the card is full its free framebuffer says when: it falls by 45 GiB an hour.
+#[test]
+fn a_slow_leak_fills_the_card_in_a_straight_line_and_ends() {
+    let node = node("slow-leak", 1);
+    let used = |seconds: f64| {
+        node.advance(at(seconds));
+        let truth = node.truth();
+        let device = truth.devices.values().next().expect("one card");
+        (device.used.0 as f64 / f64::from(1 << 30), device.ooms)
+    };
+    let (first, _) = used(600.0);
+    let (half, _) = used(4_200.0);
+    let (later, failed) = used(7_800.0);
+    for hour in [half - first, later - half] {
+        assert!((40.0..50.0).contains(&hour), "{hour} GiB in an hour");
+    }
+    assert_eq!(failed, 0);
+    let (after, failed) = used(10_800.0);
+    assert!(failed == 1 && after < later / 2.0, "{after} GiB, {failed}");
+}
+
 /// Host files name each process's pod, in all three forms of cgroup path.
 #[test]
 fn host_files_lead_from_each_pid_to_its_true_owner() {
