@@ -10,6 +10,8 @@ CONTENDED = "gpu_uuid:slicewatch_gpu_contended_seconds:rate5m{@}"
 WHOSE = '{@, namespace=~"$namespace"}'
 PEAK = f"namespace_workload:slicewatch_pod_framebuffer_peak_bytes:max1h{WHOSE}"
 TIME = f"namespace_workload:slicewatch_workload_gpu_seconds:rate1h{WHOSE}"
+# An agent that is scraped by two jobs counts once.
+ONCE = "max by (cluster, instance, namespace, workload)"
 COACTIVE = f"namespace_workload:slicewatch_pod_contended_per_active:ratio_rate1h{WHOSE}"
 INSTANCE = 'max(slicewatch_gpu_mig_profile_memory_bytes{@, profile="$profile"})'
 WORKLOAD = "{{namespace}}/{{workload}}"
@@ -118,8 +120,8 @@ def workloads():
         [
             row_of(f'max by (key, namespace, workload) (label_join({peak}, "key", "/", "namespace", "workload"))'),
             row_of(keyed(f"{peak} / on () group_left () {INSTANCE}")),
-            row_of(keyed(workload(f"avg_over_time({TIME}[$__range])", "sum"))),
-            row_of(keyed(workload(f"quantile_over_time(0.95, {TIME}[$__range])", "sum"))),
+            row_of(keyed(workload(f"{ONCE} (avg_over_time({TIME}[$__range]))", "sum"))),
+            row_of(keyed(workload(f"{ONCE} (quantile_over_time(0.95, {TIME}[$__range]))", "sum"))),
             row_of(keyed(workload(f"avg_over_time({COACTIVE}[$__range])"))),
             row_of(keyed(workload(f"max_over_time({COACTIVE}[$__range])"))),
             row_of(keyed(f"count_over_time(({workload(PEAK)})[$__range:1h])")),
@@ -254,7 +256,7 @@ def gpus():
         series(
             "GPU time by workload",
             f"GPUs' worth of time that each workload received, the 20 highest; 1 is one GPU all the time. It outlives the pods of short Jobs. {NEEDS}",
-            [query(f"topk(20, {workload(TIME, 'sum')})", WORKLOAD)],
+            [query(f"topk(20, {workload(f'{ONCE} ({TIME})', 'sum')})", WORKLOAD)],
             "none",
             stack=True,
             min=0,

@@ -1,7 +1,7 @@
 """Fleet: which GPUs are contended, where memory runs out, what was found."""
 
 from .grafana import bars, colored, column, dashboard, link, now, override, query, row_of, series, stat, table
-from .queries import GPU_NAME, by_gpu, or_why_not
+from .queries import DEVICE, GPU_NAME, by_gpu, or_why_not
 
 RATIO = "gpu_uuid:slicewatch_gpu_framebuffer_used_per_total:ratio"
 BUSY = "gpu_uuid:slicewatch_gpu_busy_seconds:rate5m"
@@ -109,7 +109,7 @@ def gpus():
         empty cell is unknown: not measurable under MIG and MPS, or the GPU was never seen idle. {RECORDED}""",
         [
             row_of(
-                "max by (instance, gpu_uuid, gpu, model, sharing) (slicewatch_gpu_up{@} * on (cluster, job, instance, gpu_uuid) group_left (gpu, model, sharing) slicewatch_gpu_info{@})"
+                f"max by (instance, gpu_uuid, gpu, model, sharing) (slicewatch_gpu_info{{@}} * on ({DEVICE}) group_left () slicewatch_gpu_up{{@}})"
             ),
             row_of(f"{one} ({CONTENDED}{{@}})"),
             row_of(f"{one} ({BUSY}{{@}})"),

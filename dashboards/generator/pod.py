@@ -29,6 +29,7 @@ from .queries import (
     by_gpu,
     by_pod,
     comings_and_goings,
+    identity,
     states,
 )
 
@@ -280,7 +281,7 @@ def identity():
             the agent did not hear the API server.""",
             [
                 row_of(
-                    f"max by ({labels}) (slicewatch_pod_info{MINE} * on ({DEVICE}) group_left (gpu, model) slicewatch_gpu_info{GPUS})"
+                    f"max by ({labels}) (slicewatch_pod_info{MINE} * on ({DEVICE}) group_left (gpu, model) {identity('gpu, model', THERE)})"
                 )
             ],
             columns,

@@ -8,9 +8,15 @@ DEVICE = "cluster, job, instance, gpu_uuid"
 CONTAINER = "gpu_uuid, namespace, pod, container"
 
 
+def identity(carried, among=""):
+    """The identity of each device, for joins. One whose sharing or MIG mode has just changed has two of them, for minutes
+    after a restart of Prometheus."""
+    return f"max by ({DEVICE}, {carried}) (slicewatch_gpu_info{{@{among}}})"
+
+
 def by_gpu(query, among="", also=""):
     """One series a GPU with its readable name, for legends; `among` says of which GPUs, where few are asked for."""
-    named = f"({query}) * on ({DEVICE}) group_left (gpu) slicewatch_gpu_info{{@{among}}}"
+    named = f"({query}) * on ({DEVICE}) group_left (gpu) {identity('gpu', among)}"
     return f"max by (instance, gpu, gpu_uuid{also}) ({named})"
 
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, SanType};
-use slicewatch::publish::http::{HttpState, WebConfig, WebError, bind, serve};
+use slicewatch::publish::http::{HttpState, LivePage, WebConfig, WebError, bind, serve};
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio_rustls::rustls::crypto::ring;
@@ -148,7 +148,9 @@ impl Server {
         let (told, addr) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
             let (_snapshots, receiver) = watch::channel(None);
-            let state = HttpState::new(receiver, || true).configured(Some(web));
+            let state = HttpState::new(receiver, || true)
+                .configured(Some(web))
+                .with_page(Some(LivePage::new()));
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()

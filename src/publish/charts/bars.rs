@@ -1,5 +1,7 @@
 //! Bars: one against a mark, parts of a whole, and a ranking.
 
+use std::borrow::Cow;
+
 use super::{Escaped, Label, percent, put};
 
 /// One part of a stacked bar.
@@ -79,10 +81,15 @@ pub struct Bar<'a> {
     pub value: f64,
 }
 
-/// Bars under one another with their names and values, the longest as long as the chart is wide.
+/// Characters of a name that fit above a bar on a narrow screen.
+const NAME: usize = 36;
+
+/// Bars under one another with their names and values, the longest as long as there is room for. A name
+/// that is too long loses its middle, as ends tell names apart; who points at it reads it whole.
 pub fn ranked(label: &Label<'_>, rows: &[Bar<'_>]) -> String {
-    const ROW: usize = 34;
-    const TEXT: usize = 14;
+    const ROW: usize = 36;
+    /// Of the width; values stand in the rest.
+    const LONGEST: f64 = 0.74;
     let most = rows.iter().map(|row| row.value).fold(0.0, f64::max);
     let mut out = String::with_capacity(256 + 256 * rows.len());
     put(
@@ -98,21 +105,32 @@ pub fn ranked(label: &Label<'_>, rows: &[Bar<'_>]) -> String {
         put(
             &mut out,
             format_args!(
-                "<text class=\"name\" x=\"0\" y=\"{}\">{}</text>\
-                 <text class=\"value\" x=\"100%\" y=\"{}\" text-anchor=\"end\">{}</text>\
-                 <rect class=\"{}\" y=\"{}\" width=\"{}%\" height=\"8\"/>",
-                top + TEXT,
+                "<g><title>{}</title><text class=\"name\" x=\"0\" y=\"{}\">{}</text>\
+                 <rect class=\"{}\" y=\"{}\" width=\"{:.2}%\" height=\"8\"/>\
+                 <text class=\"value\" x=\"100%\" y=\"{}\" text-anchor=\"end\">{}</text></g>",
                 Escaped(row.name),
-                top + TEXT,
-                Escaped(row.words),
+                top + 13,
+                Escaped(&shortened(row.name)),
                 Escaped(row.class),
-                top + TEXT + 6,
-                percent(row.value, most),
+                top + 19,
+                percent(row.value, most) * LONGEST,
+                top + 27,
+                Escaped(row.words),
             ),
         );
     }
     out.push_str("</svg>");
     out
+}
+
+fn shortened(name: &str) -> Cow<'_, str> {
+    let count = name.chars().count();
+    if count <= NAME {
+        return Cow::Borrowed(name);
+    }
+    let head = name.chars().take(NAME / 2);
+    let tail = name.chars().skip(count - NAME / 2 + 1);
+    Cow::Owned(head.chain(['…']).chain(tail).collect())
 }
 
 fn open(out: &mut String, class: &str, label: &Label<'_>) {

@@ -73,6 +73,21 @@ fn a_stack_never_runs_over_its_whole() {
 }
 
 #[test]
+fn a_long_name_loses_its_middle_and_can_be_read_whole() {
+    let name = format!("{}é", "ab".repeat(126));
+    let row = Bar {
+        class: "c0",
+        name: &name,
+        words: "1 ms",
+        value: 1.0,
+    };
+    let svg = ranked(&Label::Decoration, &[row]);
+    assert!(svg.contains(&format!("<title>{name}</title>")), "{svg}");
+    let short = "ab".repeat(9) + "…" + &"ab".repeat(8) + "é<";
+    assert!(svg.contains(&short), "{svg}");
+}
+
+#[test]
 fn those_who_do_not_see_are_told() {
     let label = Label::Image {
         title: "Memory <b>",

@@ -28,7 +28,7 @@ const QUIET: Duration = Duration::from_secs(6);
 struct Before {
     delays: Option<([u64; BUCKETS], f64)>,
     busy: Option<f64>,
-    drained: Duration,
+    drained: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -38,9 +38,12 @@ pub(super) struct Device {
     /// Probes by bucket, since its canary first probed.
     buckets: Option<Columns<BUCKETS>>,
     before: Option<Before>,
-    /// Up to when the ring was drained, as far as snapshots tell.
-    drained: Duration,
+    /// Up to when the ring was drained, as far as snapshots tell: not before one drain was seen, as
+    /// that holds time from before the device was looked at.
+    drained: Option<Duration>,
+    /// Busy seconds in the last snapshot, and since when there are any.
     busy: Option<f64>,
+    told_since: Duration,
     /// Longest since the last point.
     stall: Option<f64>,
     rows: Vec<Row>,
@@ -58,8 +61,9 @@ impl Device {
             series: Columns::new(),
             buckets: None,
             before: None,
-            drained: now,
+            drained: None,
             busy: None,
+            told_since: now,
             stall: None,
             rows: Vec::new(),
             absent: 0,
@@ -88,6 +92,7 @@ impl Device {
     /// What comes next is not what comes after.
     pub(super) fn interrupt(&mut self) {
         self.before = None;
+        self.busy = None;
         for row in &mut self.rows {
             row.interrupt();
         }
@@ -108,11 +113,16 @@ impl Device {
     /// What is looked at in each snapshot: when the ring was drained, and stalls between points.
     pub(super) fn glance(&mut self, view: &GpuView, now: Duration) {
         let busy = view.busy.value().map(|busy| busy.0);
-        if busy != self.busy {
-            self.busy = busy;
-            self.drained = now;
+        if self.busy.is_none() || busy.is_none() {
+            (self.drained, self.told_since) = (None, now);
+        } else if busy != self.busy {
+            self.drained = Some(now);
         }
-        self.drained = self.drained.max(now.saturating_sub(QUIET));
+        self.busy = busy;
+        let quiet = now.saturating_sub(QUIET);
+        if busy.is_some() && quiet >= self.told_since {
+            self.drained = self.drained.max(Some(quiet));
+        }
         let stall = view.canary.stall.value().map(Duration::as_secs_f64);
         self.stall = self.stall.into_iter().chain(stall).reduce(f64::max);
     }
@@ -141,7 +151,7 @@ impl Device {
         let gained = |of: fn(&Before) -> Option<f64>| gain(before.and_then(of), of(&now));
         self.series.set(BUSY, slot, gained(|it| it.busy));
         self.series
-            .set(DRAINED, slot, gained(|it| Some(it.drained.as_secs_f64())));
+            .set(DRAINED, slot, gained(|it| Some(it.drained?.as_secs_f64())));
         self.series
             .set(DELAY, slot, gained(|it| it.delays.map(|(_, sum)| sum)));
         let earlier = before.and_then(|before| before.delays);

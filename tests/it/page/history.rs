@@ -98,7 +98,7 @@ fn silence_is_a_gap_and_what_was_gained_in_it_is_in_no_point() {
     let snapshot = node(1, 2, 359.0);
     let gpu = history.device(&snapshot.gpus[0].identity.uuid).unwrap();
     assert_eq!(pattern(&gpu.used()), "============ ============");
-    assert_eq!(pattern(&gpu.busy()), " ===========  ===========");
+    assert_eq!(pattern(&gpu.busy()), "  ==========   ==========");
     assert!(
         known(&gpu.busy()).iter().all(|busy| *busy < 0.9),
         "no spike after the gap"
@@ -137,12 +137,12 @@ fn unknown_is_a_gap_and_never_zero() {
     let snapshot = node(1, 2, 89.0);
     let gpu = history.device(&snapshot.gpus[0].identity.uuid).unwrap();
     assert_eq!(pattern(&gpu.used()), "======      ======");
-    assert_eq!(pattern(&gpu.busy()), " =====       =====");
+    assert_eq!(pattern(&gpu.busy()), "  ====        ====");
     assert_eq!(pattern(&gpu.delay_mean()), " =====       =====");
     let [first, second] = [0, 1].map(|row| gpu.row(&snapshot.gpus[0].containers[row]).unwrap());
     assert_eq!(pattern(&first.memory()), "======      ======");
     assert_eq!(pattern(&second.memory()), "======      ======");
-    assert_eq!(pattern(&second.share()), " =====       =====");
+    assert_eq!(pattern(&second.share()), "  ====        ====");
     for samples in [gpu.used(), gpu.busy(), first.memory()] {
         assert!(known(&samples).iter().all(|value| *value > 0.0));
     }
@@ -160,8 +160,7 @@ fn what_cannot_be_measured_has_no_history() {
     let snapshot = node(1, 1, 59.0);
     let gpu = history.device(&snapshot.gpus[0].identity.uuid).unwrap();
     let row = gpu.row(&snapshot.gpus[0].containers[0]).unwrap();
-    assert_eq!(known(&gpu.busy()), []);
-    assert_eq!(known(&row.share()), []);
+    assert!(known(&gpu.busy()).is_empty() && known(&row.share()).is_empty());
     assert_eq!((row.share_now(), row.share_ever()), (None, None));
 }
 
@@ -249,7 +248,7 @@ fn the_shares_of_a_simulated_node_are_those_of_its_counters() {
     }
     let busy = known(&gpu.busy());
     assert!(
-        busy.iter().all(|busy| (0.6..1.2).contains(busy)),
+        busy.iter().all(|busy| (0.6..1.05).contains(busy)),
         "{busy:?}"
     );
 }

@@ -123,7 +123,7 @@ fn ask_again(stream: &mut std::net::TcpStream, headers: &str) -> u16 {
     use std::io::{Read, Write};
     write!(
         stream,
-        "GET /style.css HTTP/1.1\r\nHost: node\r\n{headers}\r\n"
+        "GET /page.css HTTP/1.1\r\nHost: node\r\n{headers}\r\n"
     )
     .unwrap();
     let mut head = Vec::new();
