@@ -2,6 +2,7 @@
 
 pub mod attribution;
 pub mod contention;
+pub mod events;
 pub mod findings;
 pub mod grants;
 pub mod lease;

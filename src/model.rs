@@ -3,6 +3,7 @@
 pub mod allocation;
 pub mod canary;
 pub mod contention;
+pub mod event;
 pub mod host;
 pub mod ids;
 pub mod reading;
@@ -20,6 +21,7 @@ pub use contention::{
     CanaryView, ContainerDelay, DELAY_BOUNDS, DelayHistogram, DelayPair, DelayRemainder,
     DelaySeconds, NativeBuckets, Quantiles, Weight,
 };
+pub use event::PodEvent;
 pub use host::{
     CgroupIdentity, ContainerName, NodeFacts, PodName, PodNames, PodStatus, ProcessFacts, Workload,
 };

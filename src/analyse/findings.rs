@@ -23,6 +23,9 @@ mod words;
 pub use code::{BLIND, Code, codes};
 pub use held::MOST_OF_A_CODE;
 
+/// The code of a GPU on which processes ended for want of memory.
+pub const ENDED_UNDER_PRESSURE: &str = code::REPLICAS_TREATED_AS_ISOLATED.name;
+
 use held::Holding;
 use memory::Isolation;
 use neighbours::Neighbours;

@@ -2,7 +2,7 @@
 //!
 //! A task lists and watches `pods` with the field selector `spec.nodeName=NODE` and reads
 //! `nodes/NODE` once a minute. It makes no other request: list and watch on pods and get on nodes
-//! are all the rights that the agent needs. Readers never wait; what was learnt stays when the API
+//! are all the rights that the agent needs, but for those of [`events`] where they are asked for. Readers never wait; what was learnt stays when the API
 //! server goes away, and the health says so.
 //!
 //! What is kept of a pod are its names, UID, quality of service, controller and container ids.
@@ -11,6 +11,7 @@
 
 mod api;
 mod error;
+pub mod events;
 mod follow;
 mod index;
 mod items;

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::analyse::events::Begun;
 use crate::analyse::lease::CanaryMode;
 use crate::collect::canary::{self, CUDA_LIBRARY, Canaries, CanarySettings};
 use crate::collect::clock::Clock;
+use crate::collect::cluster::events::{self, EventsHandle, EventsSettings};
 use crate::collect::cluster::{self, Access, ClusterHandle, ClusterSettings, ClusterView};
 use crate::collect::host::{NameBook, RealFiles, prove_pid_namespace};
 use crate::collect::kubelet::{self, KubeletHandle, KubeletSettings, ResourceFilter};
@@ -27,6 +29,8 @@ pub struct Node {
     /// Without canaries: why each device has none.
     told: Vec<CanaryWish>,
     pipeline: Pipeline,
+    /// Where Events are asked for, and which findings were told of.
+    events: Option<(Result<EventsHandle, &'static str>, Begun)>,
 }
 
 impl Node {
@@ -82,6 +86,12 @@ impl Node {
                 Some(access) => Ok(access),
             },
         };
+        let events = settings.events.then(|| {
+            let node = settings.node_name.clone();
+            let access = access.clone();
+            let handle = access.map(|access| events::start(EventsSettings::new(access, node)));
+            (handle, Begun::default())
+        });
         let cluster = access.map(|access| {
             cluster::start(ClusterSettings {
                 resources,
@@ -101,6 +111,7 @@ impl Node {
                 namespace,
                 settings.pipeline.clone(),
             ),
+            events,
         }
     }
 
@@ -126,12 +137,21 @@ impl Node {
             silent: round.silent,
             canaries,
         };
-        let health = vec![round.health, kubelet_health, canary_health];
+        let mut health = vec![round.health, kubelet_health, canary_health];
+        health.extend(self.events.as_ref().map(|(handle, _)| match handle {
+            Ok(handle) => handle.health(),
+            Err(why) => events::absent(why),
+        }));
         let step = self.pipeline.step(&sample, &allocations, health, cluster);
         if step.ask_kubelet
             && let Some(kubelet) = &self.kubelet
         {
             kubelet.nudge();
+        }
+        if let Some((Ok(handle), begun)) = &mut self.events {
+            for event in begun.events(&step.snapshot) {
+                handle.tell(event);
+            }
         }
         match &mut self.canaries {
             Some(canaries) => canaries.steer(step.wishes),

@@ -1,9 +1,7 @@
 //! Settings of the agent: flags over environment over one TOML file over defaults.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +13,10 @@ use crate::collect::canary::CanarySettings;
 use crate::collect::sampler::SamplerSettings;
 use crate::commands::pipeline::PipelineSettings;
 use crate::model::GpuUuid;
+
+mod period;
+
+pub use period::Period;
 
 /// Where the kubelet listens unless told otherwise.
 pub const KUBELET_SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
@@ -46,41 +48,6 @@ pub enum OptionsError {
         value: String,
         mend: &'static str,
     },
-}
-
-/// A length of time such as `100ms`, `3s`, `1m 30s`: positive, with its unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Period(pub Duration);
-
-impl FromStr for Period {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let duration = humantime::parse_duration(text).map_err(|error| {
-            format!("{text:?} is not a length of time ({error}); write a positive number with its unit, such as 100ms, 3s or 1m")
-        })?;
-        if duration.is_zero() {
-            return Err(format!(
-                "{text:?} is zero; write a positive length of time such as 100ms"
-            ));
-        }
-        Ok(Self(duration))
-    }
-}
-
-impl TryFrom<String> for Period {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for Period {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
-    }
 }
 
 /// Everything that can be set, each by flag, by environment (`SLICEWATCH_` and the name) and by
@@ -123,6 +90,10 @@ pub struct Options {
     /// [default: that of KUBECONFIG, else the pod's service account; neither: none]
     #[arg(long, env = "SLICEWATCH_KUBECONFIG", value_name = "PATH")]
     pub kubeconfig: Option<PathBuf>,
+    /// Make Kubernetes Events on pods when findings about them begin, which takes the rights create
+    /// and patch on events.k8s.io/events
+    #[arg(long, env = "SLICEWATCH_EVENTS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub events: Option<bool>,
     /// Names of GPU resources besides nvidia.com/*, comma-separated
     #[arg(
         long,
@@ -233,6 +204,8 @@ pub struct Settings {
     pub kubelet: Kubelet,
     pub kubelet_period: Duration,
     pub cluster: Cluster,
+    /// Whether Events are made on pods.
+    pub events: bool,
     pub gpu_resources: Vec<String>,
     pub proc_root: String,
     pub pod_log_dir: String,
@@ -283,6 +256,7 @@ impl Options {
             kubelet_socket,
             kubelet_period,
             kubeconfig,
+            events,
             gpu_resources,
             proc_root,
             pod_log_dir,
@@ -309,6 +283,7 @@ impl Options {
             kubelet_socket: kubelet_socket.or(under.kubelet_socket),
             kubelet_period: kubelet_period.or(under.kubelet_period),
             kubeconfig: kubeconfig.or(under.kubeconfig),
+            events: events.or(under.events),
             gpu_resources: gpu_resources.or(under.gpu_resources),
             proc_root: proc_root.or(under.proc_root),
             pod_log_dir: pod_log_dir.or(under.pod_log_dir),
@@ -411,6 +386,7 @@ impl Options {
                 Some(path) if !path.as_os_str().is_empty() => Cluster::Kubeconfig(path),
                 _ => Cluster::OfEnvironment,
             },
+            events: self.events.unwrap_or(false),
             gpu_resources: self.gpu_resources.unwrap_or_default(),
             proc_root: proc_root.clone(),
             pod_log_dir: text("pod-log-dir", self.pod_log_dir, "/var/log/pods")?,

@@ -76,7 +76,7 @@ impl Pipeline {
     }
 
     /// One step: what is new in, what is known now out. `health` is that of NVML, the kubelet and
-    /// the canaries, in this order.
+    /// the canaries, in this order, and of Events where they are made.
     pub fn step(
         &mut self,
         sample: &NodeSample,

@@ -252,6 +252,8 @@ pub enum Source {
     Cluster,
     /// The latency canaries' workers.
     Canary,
+    /// Kubernetes Events, where they are asked for: written, not read.
+    Events,
 }
 
 impl Source {
@@ -263,6 +265,7 @@ impl Source {
             Self::Host => "host",
             Self::Cluster => "cluster",
             Self::Canary => "canary",
+            Self::Events => "events",
         }
     }
 }

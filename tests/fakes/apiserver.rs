@@ -4,7 +4,7 @@
 //! It runs in a thread and runtime of its own: stopping it closes its connections. Whatever else is
 //! asked of it is refused, and kept for [`FakeApi::assert_least_rights`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::{Path, PathBuf};
@@ -75,6 +75,18 @@ pub(crate) struct Script {
     pub(crate) object_faults: Vec<ObjectFault>,
     /// What becomes of pods that are made.
     pub(crate) trials: Option<Trials>,
+    /// Events that were asked for; `None`: there are no rights for them.
+    pub(crate) events: Option<Events>,
+}
+
+/// Events of pods: what was asked, and what the next answers are in the place of success.
+#[derive(Default)]
+pub(crate) struct Events {
+    /// Method, path and body.
+    pub(crate) asked: Vec<(String, String, Value)>,
+    pub(crate) answers: VecDeque<u16>,
+    /// Nothing is answered.
+    pub(crate) hangs: bool,
 }
 
 /// What goes wrong with one kind of objects.
@@ -126,6 +138,7 @@ impl FakeApi {
             objects: None,
             object_faults: Vec::new(),
             trials: None,
+            events: None,
         }));
         let listener = StdTcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -390,6 +403,18 @@ async fn answer(
             let answer = trials.answer(request.method.as_str(), request.uri.path(), &body);
             if let Some((code, body)) = answer {
                 return (StatusCode::from_u16(code).unwrap(), body).into_response();
+            }
+        }
+        if let Some(events) = &mut script.events
+            && request.uri.path().starts_with("/apis/events.k8s.io/")
+        {
+            let (method, path) = (request.method.to_string(), request.uri.path().to_owned());
+            let body = serde_json::from_slice(&body).unwrap();
+            events.asked.push((method, path, body));
+            match events.answers.pop_front() {
+                _ if events.hangs => break 'fault Fault::Hang,
+                None => return (StatusCode::CREATED, "{}").into_response(),
+                Some(code) => return status(code),
             }
         }
         if script.objects.is_some() {

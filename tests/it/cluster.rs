@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod events;
 #[path = "../fakes/apiserver.rs"]
 pub(crate) mod fake;
 mod faults;

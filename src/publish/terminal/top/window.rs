@@ -49,10 +49,8 @@ impl Window {
     /// Takes in what the agent says now; whether it is another than before.
     pub(super) fn push(&mut self, snapshot: &Arc<Snapshot>) -> bool {
         let Moment { monotonic, .. } = snapshot.at;
-        if let Some(last) = self.kept.back() {
-            if last.at == snapshot.at {
-                return false;
-            }
+        if self.kept.back().is_some_and(|last| last.at == snapshot.at) {
+            return false;
         }
         if self.is_before_restart(snapshot) {
             *self = Self::default();
