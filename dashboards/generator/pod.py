@@ -29,7 +29,7 @@ from .queries import (
     by_gpu,
     by_pod,
     comings_and_goings,
-    identity,
+    identity as identity_of,
     states,
 )
 
@@ -281,7 +281,7 @@ def identity():
             the agent did not hear the API server.""",
             [
                 row_of(
-                    f"max by ({labels}) (slicewatch_pod_info{MINE} * on ({DEVICE}) group_left (gpu, model) {identity('gpu, model', THERE)})"
+                    f"max by ({labels}) (slicewatch_pod_info{MINE} * on ({DEVICE}) group_left (gpu, model) {identity_of('gpu, model', THERE)})"
                 )
             ],
             columns,

@@ -76,9 +76,9 @@ fn write_pod(
     tenant: &Tenant<'_>,
 ) -> fmt::Result {
     top(out, Some(snapshot))?;
-    write!(
+    writeln!(
         out,
-        "<main id=\"main\"><p class=\"back\"><a href=\"./#{}\">All of GPU {}</a></p>\n",
+        "<main id=\"main\"><p class=\"back\"><a href=\"./#{}\">All of GPU {}</a></p>",
         card.id,
         Escaped(&card.view.identity.index)
     )?;
