@@ -18,8 +18,7 @@ use crate::collect::clock::Clock;
 use crate::collect::sampler::SamplerSettings;
 use crate::model::Snapshot;
 use crate::publish::terminal::screen::{self, Screen};
-use crate::publish::terminal::top::{Event, Flow, Look, Top};
-use crate::publish::terminal::{table, table_between};
+use crate::publish::terminal::top::{Event, Flow, Lines, Look, Top};
 
 /// Between two looks, on a screen: an agent publishes once a second.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -224,7 +223,7 @@ async fn plain(
     ended: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let mut ended = std::pin::pin!(ended);
-    let mut before: Option<Arc<Snapshot>> = None;
+    let (mut lines, mut heard) = (Lines::default(), false);
     for look in 1.. {
         let answer = tokio::select! {
             biased;
@@ -233,18 +232,12 @@ async fn plain(
             else => return Ok(()),
         };
         let is_last = count == Some(look);
-        let text = match (answer, &before) {
-            (Err(error), None) if is_last => return Err(error),
+        let text = match (answer, heard) {
+            (Err(error), false) if is_last => return Err(error),
             (Err(error), _) => format!("no answer, asking on: {error:#}\n"),
-            (Ok(snapshot), earlier) => {
-                let text = match earlier {
-                    Some(earlier) if earlier.at < snapshot.at => {
-                        table_between(earlier, &snapshot, screen::width())
-                    }
-                    _ => table(&snapshot, screen::width()),
-                };
-                before = Some(snapshot);
-                text
+            (Ok(snapshot), _) => {
+                heard = true;
+                lines.table(&snapshot, screen::width())
             }
         };
         let mut out = std::io::stdout().lock();

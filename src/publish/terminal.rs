@@ -8,10 +8,11 @@ pub mod screen;
 pub mod top;
 
 use std::fmt::{Display, Write};
+use std::time::Duration;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::model::{Cause, Moment, Reading, Snapshot};
+use crate::model::{Cause, GpuView, Moment, Reading, Snapshot};
 
 use cells::{printable, push_table};
 use gpu::Rates;
@@ -19,20 +20,28 @@ use gpu::Rates;
 /// One snapshot as text, no wider than `width` columns where one is given. Time is shown as
 /// GPU seconds since the container was first seen; [`table_between`] shows shares.
 pub fn table(snapshot: &Snapshot, width: Option<u16>) -> String {
-    render(snapshot, None, width)
+    render(snapshot, None, |_| None, width)
 }
 
 /// The later of two snapshots, with the share of each GPU's time that each pod received between
 /// them. A share is unknown where a counter went back or is not in both.
 pub fn table_between(earlier: &Snapshot, later: &Snapshot, width: Option<u16>) -> String {
-    render(later, Some(earlier), width)
+    let span = later.at.since(earlier.at);
+    let rates = |view| Some(Rates::new(earlier, later.at, view));
+    render(later, Some(span), rates, width)
 }
 
-fn render(snapshot: &Snapshot, earlier: Option<&Snapshot>, width: Option<u16>) -> String {
+/// `span` is what shares are told over, `rates` what is known of them on a GPU.
+fn render<'a>(
+    snapshot: &'a Snapshot,
+    span: Option<Duration>,
+    rates: impl Fn(&'a GpuView) -> Option<Rates<'a>>,
+    width: Option<u16>,
+) -> String {
     let mut out = String::new();
-    line(&mut out, width, &heading(snapshot, earlier));
+    line(&mut out, width, &heading(snapshot, span));
     for view in &snapshot.gpus {
-        let rates = earlier.map(|earlier| Rates::new(earlier, snapshot.at, view));
+        let rates = rates(view);
         out.push('\n');
         for text in gpu::heading(view) {
             line(&mut out, width, &text);
@@ -60,15 +69,14 @@ fn render(snapshot: &Snapshot, earlier: Option<&Snapshot>, width: Option<u16>) -
     out
 }
 
-fn heading(snapshot: &Snapshot, earlier: Option<&Snapshot>) -> String {
+fn heading(snapshot: &Snapshot, span: Option<Duration>) -> String {
     let node = snapshot.node.as_deref().map_or_else(
         || "this node".to_owned(),
         |node| format!("node {}", printable(node)),
     );
     let mut text = format!("{node}, {} UTC", clock(snapshot.at));
-    if let Some(earlier) = earlier {
-        let span = snapshot.at.since(earlier.at).as_secs_f64();
-        let _ = write!(text, ", shares over {span:.1} s");
+    if let Some(span) = span {
+        let _ = write!(text, ", shares over {:.1} s", span.as_secs_f64());
     }
     text
 }
@@ -167,8 +175,6 @@ const fn columns(width: u16) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -4,7 +4,7 @@
 //! It runs in a thread and runtime of its own: stopping it closes its connections. Whatever else is
 //! asked of it is refused, and kept for [`FakeApi::assert_least_rights`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::objects::Objects;
+use super::pod_events::Events;
 use super::trials::Trials;
 
 /// The node that the agent is told to be on.
@@ -77,16 +78,6 @@ pub(crate) struct Script {
     pub(crate) trials: Option<Trials>,
     /// Events that were asked for; `None`: there are no rights for them.
     pub(crate) events: Option<Events>,
-}
-
-/// Events of pods: what was asked, and what the next answers are in the place of success.
-#[derive(Default)]
-pub(crate) struct Events {
-    /// Method, path and body.
-    pub(crate) asked: Vec<(String, String, Value)>,
-    pub(crate) answers: VecDeque<u16>,
-    /// Nothing is answered.
-    pub(crate) hangs: bool,
 }
 
 /// What goes wrong with one kind of objects.
@@ -408,12 +399,9 @@ async fn answer(
         if let Some(events) = &mut script.events
             && request.uri.path().starts_with("/apis/events.k8s.io/")
         {
-            let (method, path) = (request.method.to_string(), request.uri.path().to_owned());
-            let body = serde_json::from_slice(&body).unwrap();
-            events.asked.push((method, path, body));
-            match events.answers.pop_front() {
-                _ if events.hangs => break 'fault Fault::Hang,
-                None => return (StatusCode::CREATED, "{}").into_response(),
+            match events.answer(request.method.as_str(), request.uri.path(), &body) {
+                None => break 'fault Fault::Hang,
+                Some(201) => return (StatusCode::CREATED, "{}").into_response(),
                 Some(code) => return status(code),
             }
         }

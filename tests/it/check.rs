@@ -11,6 +11,7 @@ mod files;
 mod functional;
 #[path = "../fakes/gpu_cluster.rs"]
 mod gpu_cluster;
+mod progress;
 mod reading;
 mod watch;
 

@@ -8,6 +8,8 @@ pub(crate) mod fake;
 mod faults;
 #[path = "../fakes/objects.rs"]
 pub(crate) mod objects;
+#[path = "../fakes/pod_events.rs"]
+pub(crate) mod pod_events;
 #[path = "../fakes/trials.rs"]
 pub(crate) mod trials;
 

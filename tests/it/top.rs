@@ -4,7 +4,7 @@
 
 mod keys;
 mod pictures;
-mod terminal;
+pub(crate) mod terminal;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use slicewatch::collect::sampler::SamplerSettings;
 use slicewatch::commands::simulated::SimulatedAgent;
 use slicewatch::model::{Moment, Snapshot};
-use slicewatch::publish::terminal::top::{Event, Flow, Look, Top};
+use slicewatch::publish::terminal::top::{Event, Flow, Lines, Look, Top};
 
 const PLAIN: Look = Look {
     unicode: true,

@@ -17,6 +17,7 @@ pub(super) struct Rates<'a> {
 }
 
 impl<'a> Rates<'a> {
+    /// `at` is when what the GPU says now of time was so: the ring is drained now and then.
     pub(super) fn new(earlier: &'a Snapshot, at: Moment, now: &'a GpuView) -> Self {
         Self {
             earlier: earlier

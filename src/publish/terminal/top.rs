@@ -6,6 +6,7 @@ mod keys;
 mod look;
 mod notes;
 mod pages;
+mod plain;
 mod rows;
 mod table;
 mod window;
@@ -18,6 +19,7 @@ use ratatui::crossterm::event::KeyEvent;
 use crate::model::Snapshot;
 
 pub use look::Look;
+pub use plain::Lines;
 use rows::{Choice, Key, Shown};
 use window::Window;
 

@@ -323,3 +323,43 @@ fn outside_a_cluster_there_is_no_such_source_and_without_a_node_name_a_mend() {
     });
     agent.end();
 }
+
+#[test]
+fn events_without_an_api_server_are_told_as_a_source_that_is_down() {
+    let (host, _kubelet) = Host::peopled();
+    let mut command = host.command();
+    command.args(["--kubeconfig", "none", "--events"]);
+    let agent = Agent::start(command);
+    let snapshot = agent.until("with Events", |snapshot| {
+        snapshot.source(Source::Events).is_some()
+    });
+    let health = snapshot.source(Source::Events).unwrap();
+    assert!(health.up.value().is_none());
+    for words in ["--events", "--kubeconfig none"] {
+        assert!(health.detail.contains(words), "{}", health.detail);
+    }
+    agent.end();
+
+    let api = told();
+    api.script().events = Some(crate::cluster::pod_events::Events::default());
+    let mut command = host.command_of(&api);
+    command.env("SLICEWATCH_EVENTS", "true");
+    let agent = Agent::start(command);
+    agent.until("followed, with Events", |snapshot| {
+        let up = |source| {
+            snapshot
+                .source(source)
+                .is_some_and(|health| health.up.value().is_some())
+        };
+        up(Source::Cluster) && up(Source::Events)
+    });
+    // Nothing is found in the first seconds, and nothing else is asked.
+    api.assert_least_rights();
+    agent.end();
+    let agent = host.agent_of(&api);
+    let snapshot = agent.until("followed", by_status);
+    assert!(
+        snapshot.source(Source::Events).is_none(),
+        "nobody asked for it"
+    );
+}

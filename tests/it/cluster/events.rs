@@ -6,7 +6,7 @@ use slicewatch::analyse::events::Begun;
 use slicewatch::collect::cluster::events::{EventsHandle, EventsSettings, start};
 use slicewatch::model::{PodEvent, SourceHealth};
 
-use super::fake::Events;
+use super::pod_events::Events;
 use super::*;
 
 /// Events with rights, and an hour of a third of a second.

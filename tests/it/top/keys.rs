@@ -240,6 +240,26 @@ fn an_agent_started_anew_is_told_of_without_the_old_one() {
     assert!(wanted.contains("% busy"), "{wanted}");
 }
 
+#[test]
+fn plain_lines_tell_shares_over_whole_drains() {
+    let mut lines = Lines::default();
+    let mut table = String::new();
+    for snapshot in scenario("noisy-neighbour", 60).iter().step_by(2) {
+        table = lines.table(snapshot, None);
+    }
+    let trainer = table.lines().find(|line| line.contains("finetune-0"));
+    let share = trainer.unwrap().split_whitespace().rev().find_map(|word| {
+        let share: f64 = word.parse().ok()?;
+        (share > 50.0 && share < 90.0).then_some(share)
+    });
+    let share = share.unwrap();
+    assert!((68.0..78.0).contains(&share), "{share}:\n{table}");
+    assert!(
+        table.contains("shares over 20.0 s") || table.contains("shares over 21.0 s"),
+        "{table}"
+    );
+}
+
 fn any_key() -> impl Strategy<Value = KeyCode> {
     prop_oneof![
         prop::sample::select(vec![

@@ -22,7 +22,7 @@ use crate::agent::{BINARY, output};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A terminal, and the program in it.
-struct Terminal {
+pub(crate) struct Terminal {
     ours: File,
     /// Held, so that its modes can be read when the program has ended.
     theirs: File,
@@ -34,7 +34,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(command: &str, arguments: &[&str], size: (u16, u16)) -> Self {
+    pub(crate) fn start(command: &str, arguments: &[&str], size: (u16, u16)) -> Self {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&ours).unwrap();
         unlockpt(&ours).unwrap();
@@ -106,7 +106,7 @@ impl Terminal {
         }
     }
 
-    fn shows(&self, words: &str) -> String {
+    pub(crate) fn shows(&self, words: &str) -> String {
         self.until(words, |text| text.contains(words))
     }
 
@@ -134,7 +134,7 @@ impl Terminal {
     }
 
     /// Waits for the program's end, after which the terminal is as it was.
-    fn ends(mut self) -> (ExitStatus, String) {
+    pub(crate) fn ends(mut self) -> (ExitStatus, String) {
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {

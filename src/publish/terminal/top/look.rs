@@ -201,7 +201,7 @@ mod tests {
             ("train-0", 1, "…", "~"),
             ("train-0", 0, "", ""),
             ("a\u{1b}[2J", 12, "a\\u{1b}[2J  ", "a\\u{1b}[2J  "),
-            ("🦀é", 12, "🦀é         ", "\\u{1f…\\u{e9}"),
+            ("🦀é", 12, "🦀é         ", "\\u{1f9…u{e9}"),
         ] {
             assert_eq!(UNICODE.name(name, width), unicode, "{name:?}");
             let ascii = ascii.replace('…', "~");

@@ -8,7 +8,7 @@ use crate::publish::terminal::canary::{name, waits};
 use crate::publish::terminal::cells::reading;
 use crate::publish::terminal::gpu::Rates;
 
-use super::window::{Window, view};
+use super::window::Window;
 
 /// What rows are sorted by.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -163,20 +163,11 @@ impl Shown {
 
 fn section(window: &Window, snapshot: &Snapshot, gpu: usize) -> Section {
     let view_now = &snapshot.gpus[gpu];
-    let uuid = &view_now.identity.uuid;
-    let drains = window.drains(uuid);
-    let drained = drains.and_then(|(_, later)| view(later, uuid));
-    let times =
-        drains.and_then(|(earlier, later)| Some(Rates::new(earlier, later.at, view(later, uuid)?)));
-    let delays = window
-        .ends()
-        .map(|(earlier, _)| Rates::new(earlier, snapshot.at, view_now));
+    let times = window.rates(view_now);
+    let ends = window.ends();
+    let delays = ends.map(|(earlier, _)| Rates::new(earlier, snapshot.at, view_now));
     let rows = view_now.containers.iter().enumerate().map(|(index, row)| {
-        let then = drained.and_then(|gpu| gpu.containers.iter().find(|then| is_same(then, row)));
-        let time = match (&row.gpu_time, &times, then) {
-            (Reading::Value(_), Some(times), Some(then)) => times.of(then),
-            _ => None,
-        };
+        let time = times.as_ref().and_then(|times| times.of(row));
         let why = match &row.gpu_time {
             Reading::Value(_) => "? (new)".to_owned(),
             unknown => reading(&unknown.map(|_| "")),
@@ -220,22 +211,6 @@ fn section(window: &Window, snapshot: &Snapshot, gpu: usize) -> Section {
 /// little over all there is.
 fn whole(share: f64) -> f64 {
     share.min(1.0)
-}
-
-fn is_same(one: &ContainerView, other: &ContainerView) -> bool {
-    (
-        &one.pod,
-        &one.container,
-        &one.namespace,
-        one.present,
-        &one.pod_uid,
-    ) == (
-        &other.pod,
-        &other.container,
-        &other.namespace,
-        other.present,
-        &other.pod_uid,
-    )
 }
 
 fn is_wanted(key: &Key, filter: &str) -> bool {

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::publish::terminal::gpu::Rates;
+
 use crate::model::{Cause, GpuUuid, GpuView, Moment, Reading, Snapshot};
 
 /// Differences are told over so long: several drains of the utilization ring.
@@ -97,10 +99,17 @@ impl Window {
         self.kept.back()
     }
 
+    /// What a GPU has done between its drains.
+    pub(super) fn rates<'a>(&'a self, now: &'a GpuView) -> Option<Rates<'a>> {
+        let (begun, ended) = self.drains(&now.identity.uuid)?;
+        // Since the last drain its counters of time stand.
+        Some(Rates::new(begun, ended.at, now))
+    }
+
     /// The two that a GPU's differences of time are told between. Its time moves only when its ring
     /// is drained, so both stand on drains where there were two. Where drains have found nothing for
     /// a while, that too is a measurement.
-    pub(super) fn drains(&self, uuid: &GpuUuid) -> Option<(&Arc<Snapshot>, &Arc<Snapshot>)> {
+    fn drains(&self, uuid: &GpuUuid) -> Option<(&Arc<Snapshot>, &Arc<Snapshot>)> {
         let (first, latest) = self.ends()?;
         let busy = |snapshot: &Snapshot| view(snapshot, uuid).map(|gpu| gpu.busy);
         let pairs = self.kept.iter().zip(self.kept.iter().skip(1));
