@@ -1,9 +1,9 @@
 //! Settings of the agent: flags over environment over one TOML file over defaults.
 
-use std::fmt;
+mod period;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use crate::collect::canary::CanarySettings;
 use crate::collect::sampler::SamplerSettings;
 use crate::commands::pipeline::PipelineSettings;
 use crate::model::GpuUuid;
+
+pub use period::Period;
 
 /// Where the kubelet listens unless told otherwise.
 pub const KUBELET_SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
@@ -46,41 +48,6 @@ pub enum OptionsError {
         value: String,
         mend: &'static str,
     },
-}
-
-/// A length of time such as `100ms`, `3s`, `1m 30s`: positive, with its unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Period(pub Duration);
-
-impl FromStr for Period {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let duration = humantime::parse_duration(text).map_err(|error| {
-            format!("{text:?} is not a length of time ({error}); write a positive number with its unit, such as 100ms, 3s or 1m")
-        })?;
-        if duration.is_zero() {
-            return Err(format!(
-                "{text:?} is zero; write a positive length of time such as 100ms"
-            ));
-        }
-        Ok(Self(duration))
-    }
-}
-
-impl TryFrom<String> for Period {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for Period {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
-    }
 }
 
 /// Everything that can be set, each by flag, by environment (`SLICEWATCH_` and the name) and by

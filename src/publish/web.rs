@@ -76,9 +76,9 @@ fn write_pod(
     tenant: &Tenant<'_>,
 ) -> fmt::Result {
     top(out, Some(snapshot))?;
-    write!(
+    writeln!(
         out,
-        "<main id=\"main\"><p class=\"back\"><a href=\"./#{}\">All of GPU {}</a></p>\n",
+        "<main id=\"main\"><p class=\"back\"><a href=\"./#{}\">All of GPU {}</a></p>",
         card.id,
         Escaped(&card.view.identity.index)
     )?;
@@ -182,7 +182,7 @@ fn overview(out: &mut String, cards: &[Card<'_>]) -> fmt::Result {
         } else {
             write!(
                 out,
-                "<span>{} memory</span><span>{} busy</span><span>{} delay</span>",
+                "<span>memory {}</span><span>busy {}</span><span>delay {}</span>",
                 figures::memory_share(view),
                 figures::busy_words(card),
                 figures::delay_words(view),

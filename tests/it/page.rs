@@ -1,10 +1,6 @@
 //! The live page: its history, its HTML, and its paths over HTTP.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "helpers of tests fail as tests do"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod history;
 mod html;

@@ -21,9 +21,9 @@ pub(super) fn findings(out: &mut String, findings: &[Finding]) -> fmt::Result {
         list(out, &grave)?;
     }
     if !notes.is_empty() {
-        write!(
+        writeln!(
             out,
-            "<details id=\"notes\"><summary>{} for information</summary>\n",
+            "<details id=\"notes\"><summary>{} for information</summary>",
             count(notes.len() as u64, "note")
         )?;
         list(out, &notes)?;
