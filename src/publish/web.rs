@@ -182,7 +182,7 @@ fn overview(out: &mut String, cards: &[Card<'_>]) -> fmt::Result {
         } else {
             write!(
                 out,
-                "<span>{} memory</span><span>{} busy</span><span>{} delay</span>",
+                "<span>memory {}</span><span>busy {}</span><span>delay {}</span>",
                 figures::memory_share(view),
                 figures::busy_words(card),
                 figures::delay_words(view),

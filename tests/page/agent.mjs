@@ -11,6 +11,11 @@ const POLICY =
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const PROGRAM = process.env.SLICEWATCH ?? "../../target/release/slicewatch";
 
+// No agent outlives the tests.
+const running = new Set();
+process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+process.on("SIGTERM", () => process.exit(1));
+
 async function freePort() {
   const server = listen().listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -29,11 +34,12 @@ export class Agent {
     agent.child = spawn(PROGRAM, ["demo", "--scenario", scenario, "--speed", speed, "--listen", `127.0.0.1:${agent.port}`], {
       stdio: ["ignore", "ignore", "ignore"],
     });
-    agent.ended = once(agent.child, "exit");
+    running.add(agent.child);
+    agent.ended = once(agent.child, "exit").then(() => running.delete(agent.child));
     for (let tries = 0; ; tries += 1) {
       const answer = await fetch(`${agent.url}-/ready`).catch(() => null);
       if (answer?.ok) break;
-      if (tries > 200 || agent.child.exitCode !== null) throw new Error(`${PROGRAM} does not get ready on ${agent.url}`);
+      if (tries > 400 || agent.child.exitCode !== null) throw new Error(`${PROGRAM} does not get ready on ${agent.url}`);
       await new Promise((done) => setTimeout(done, 50));
     }
     return agent;

@@ -35,7 +35,11 @@ async function open(agent, { width = 1280, height = 900, scheme = "light", path 
   return { page, said, close: () => context.close() };
 }
 
-const live = (page) => page.waitForSelector('#state[data-state="live"]');
+// Connected, and with tenants to look at.
+const live = async (page) => {
+  await page.waitForSelector('#state[data-state="live"]');
+  await page.waitForSelector("tr.tenant");
+};
 
 // Pictures are to look at: what they show moves on.
 async function shoot(page, name, fullPage = true) {

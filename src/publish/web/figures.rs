@@ -102,8 +102,12 @@ fn busy(out: &mut String, card: &Card<'_>, start: &str) -> fmt::Result {
     let gpu = &card.view.identity.index;
     write!(
         out,
-        "<div class=\"figure\"><h3>Time</h3><p class=\"big\">{} <small>busy</small></p><p>{}</p>",
+        "<div class=\"figure\"><h3>Time</h3><p class=\"big\">{}{}</p><p>{}</p>",
         busy_words(card),
+        card.view
+            .busy
+            .value()
+            .map_or("", |_| " <small>busy</small>"),
         match (&card.view.busy, &card.view.contended) {
             (Reading::Value(busy), Reading::Value(contended)) if busy.0 > 0.0 => format!(
                 "two or more pods at the same time for {} since the start",
