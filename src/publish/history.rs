@@ -5,7 +5,7 @@
 //! points would show the beat of the drains and not the load; and 180 are one for every two to
 //! four pixels of a chart.
 //!
-//! **Bytes.** A series is two bytes a point ([`level::Level`]), 360 in all. A device has 7 and, once
+//! **Bytes.** A series is two bytes a point (`level::Level`), 360 in all. A device has 7 and, once
 //! its canary has probed, the 16 buckets of its delay histogram: 8 KiB. A container has 4: 1.4 KiB,
 //! and its names. One GPU with 10 pods takes 27 KiB, 8 GPUs with 10 pods each 206 KiB, with 64 pods
 //! each 0.9 MiB; what would go over [`MAX_BYTES`] has no history, and the page says so. The test
