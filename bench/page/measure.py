@@ -62,6 +62,12 @@ class Page(threading.Thread):
         self.fetches = 0
 
     def run(self):
+        try:
+            self.look()
+        except (http.client.HTTPException, OSError):
+            pass  # The agent was ended; one that closes before is found by measure().
+
+    def look(self):
         stream = http.client.HTTPConnection("127.0.0.1", self.port)
         stream.request("GET", "/live")
         words = stream.getresponse()
