@@ -147,7 +147,12 @@ impl Terminal {
             );
             sleep(Duration::from_millis(20));
         };
+        // What it sent last may still be on its way: this comes after it, and shows nothing.
+        (&self.theirs).write_all(b"\x05").unwrap();
         let text = self.until("given back", |_| {
+            if !self.sent.lock().unwrap().ends_with(b"\x05") {
+                return false;
+            }
             let screen = self.screen.lock().unwrap();
             !screen.screen().alternate_screen() && !screen.screen().hide_cursor()
         });
